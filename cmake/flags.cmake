@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# The one place that sets compiler and linker flags: every target of ours links
+# retriever_flags.
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+    set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+endif()
+include(CheckPIESupported)
+check_pie_supported()
+
+add_library(retriever_flags INTERFACE)
+target_include_directories(retriever_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(retriever_flags INTERFACE
+    _GNU_SOURCE RETRIEVER_VERSION="${PROJECT_VERSION}")
+target_compile_options(retriever_flags INTERFACE
+    -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+    -Wpointer-arith -Wundef -Wvla -Wwrite-strings -Wformat=2
+    -Wno-format-nonliteral
+    -fno-strict-aliasing -fno-omit-frame-pointer -fvisibility=hidden
+    -fstack-protector-strong)
+if(RETRIEVER_WERROR)
+    target_compile_options(retriever_flags INTERFACE -Werror)
+endif()
+if(RETRIEVER_SANITIZE)
+    target_compile_options(retriever_flags INTERFACE
+        -fsanitize=${RETRIEVER_SANITIZE} -fno-sanitize-recover=all)
+    target_link_options(retriever_flags INTERFACE
+        -fsanitize=${RETRIEVER_SANITIZE})
+elseif(CMAKE_BUILD_TYPE MATCHES "Rel")
+    target_compile_options(retriever_flags INTERFACE
+        -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+    target_link_options(retriever_flags INTERFACE
+        -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed)
+endif()
