@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Aggregation: samples to cells of the open bucket part, parts to the encoder.
+ *
+ * A *context* is what the intake sees as one series: final name, normalised
+ * tags, host. A *bucket* is ten seconds; a *part* is what one life between two
+ * closings put into a bucket, with a stamp (second) of its own. A *cell* holds
+ * one context's values in one part. Contexts, cells, parts and counters lie in
+ * the ingest region; every change is part of the caller's transaction.
+ *
+ * Thread:  the reader (the region's writer). Closed parts are read by the encoder
+ *          through series.h until agg_release() gives them back.
+ * Memory:  the region's budget; contexts beyond context_limit (or the budget)
+ *          fold into one overflow series per metric, with exact totals.
+ * Promise: pure: time is an argument, no I/O, no clock. A kill at any instruction
+ *          costs nothing that was committed.
+ */
+#ifndef RETRIEVER_AGGREGATOR_AGG_H
+#define RETRIEVER_AGGREGATOR_AGG_H
+
+#include "agent/base/region.h"
+#include "aggregator/counts.h"
+#include "aggregator/sample.h"
+
+#define AGG_BUCKET_S 10
+#define AGG_MAX_PERCENTILES 16
+
+/* Which series a histogram gives at flush. */
+enum hist_aggregate {
+    HIST_MAX = 1u << 0,
+    HIST_MEDIAN = 1u << 1,
+    HIST_AVG = 1u << 2,
+    HIST_COUNT = 1u << 3,
+    HIST_MIN = 1u << 4,
+    HIST_SUM = 1u << 5
+};
+
+/** Everything borrowed for the life of the struct agg. */
+struct agg_config {
+    uint32_t context_limit;
+    uint32_t expiry_s;         /* a silent counter sends zeros this long */
+    uint32_t context_expiry_s; /* a silent context is kept this long */
+    const char *host;          /* default host; "" = none */
+    const char *name_prefix;   /* namespace; "" = none */
+    const struct view *prefix_exempt; /* names starting so get no prefix */
+    uint32_t n_prefix_exempt;
+    const struct view *tags; /* appended to every metric, event and check */
+    uint32_t n_tags;
+    unsigned hist_aggregates; /* enum hist_aggregate bits */
+    uint8_t percentiles[AGG_MAX_PERCENTILES]; /* 0..100, ascending */
+    uint32_t n_percentiles;
+    const char *distribution_copy_prefix; /* NULL = no copy of histograms */
+    bool copy_histograms; /* each histogram sample also as a distribution */
+    int64_t life_start_s; /* first part of a life without memory: its stamp */
+    int64_t last_stamp_s; /* last stamp an earlier life used; 0 = unknown */
+    uint64_t seed[2];     /* of all hashes; random per keeper */
+};
+
+/** Reserve list for region_create(): AGG_N_RANGES sizes for this limit. */
+#define AGG_N_RANGES 12
+void agg_reserve(size_t reserve[AGG_N_RANGES], uint32_t context_limit,
+                 size_t budget_bytes);
+
+struct agg; /* the process's handle; all state that matters is in the region */
+
+/** Attach to @r (after region_rollback()): lays out a fresh region or takes over
+ *  one that an earlier worker left, finishing what it had begun. Returns 0 or
+ *  -errno. */
+int agg_create(struct agg **out, struct region *r,
+               const struct agg_config *cfg);
+void agg_close(struct agg *a);
+
+struct ingest_counts *agg_counts(const struct agg *a);
+
+/** Start of a datagram (or of a stretch of one): makes room ahead of need, moves
+ *  to the bucket of @now_s when the open one is over (which closes its part and
+ *  commits). Call with no open transaction. @now_s: process clock, unix s. */
+void agg_begin(struct agg *a, int64_t now_s);
+
+/** Apply one parsed line inside the caller's transaction. Counts received by
+ *  the caller; aggregated, folded and rejected (name, future) here. Saves at
+ *  most AGG_MAX_SAVE bytes into the journal. */
+#define AGG_MAX_SAVE (32u * 1024)
+void agg_sample(struct agg *a, const struct sample *s);
+void agg_event(struct agg *a, const struct event *e);
+void agg_check(struct agg *a, const struct check *c);
+
+/** Close every part that holds data, whatever the time (stop, flush --wait),
+ *  timestamped samples included. Commits. */
+void agg_close_all(struct agg *a, int64_t now_s);
+
+/** The wall clock stepped: @now_s from now on. Commits. */
+void agg_clock_stepped(struct agg *a, int64_t now_s);
+
+/** Last part that was closed (sequence numbers start at 1; 0 = none yet). */
+uint64_t agg_last_closed(const struct agg *a);
+
+/** Parts up to @seq are encoded: their memory is free again. Commits. */
+void agg_release(struct agg *a, uint64_t seq);
+
+/** Latest stamp that any closed part used: what a run_path remembers. */
+int64_t agg_last_stamp(const struct agg *a);
+
+struct agg_stats {
+    uint32_t n_contexts, n_aliases, n_parts;
+    uint64_t open_samples; /* aggregated and not yet in a closed part */
+    uint64_t region_bytes;
+};
+void agg_stats(const struct agg *a, struct agg_stats *out);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One datagram or frame through parser and aggregation, as transactions.
+ *
+ * Thread:  the reader.
+ * Memory:  none of its own; the packet must have one writable byte behind it.
+ * Promise: what is committed and what @pos says are the same at every
+ *          instruction: a successor goes on at pos with the same packet and
+ *          neither loses nor doubles a line.
+ */
+#ifndef RETRIEVER_AGGREGATOR_INGEST_H
+#define RETRIEVER_AGGREGATOR_INGEST_H
+
+#include "aggregator/agg.h"
+
+/** Where a source stands, in memory shared between workers: which record is
+ *  next (slot number, or byte in a stream buffer) and how much of that record's
+ *  bytes is applied already. */
+struct ingest_pos {
+    uint32_t record;
+    uint32_t offset;
+};
+
+struct ingest {
+    struct region *region;
+    struct agg *agg;
+    struct dsd_parser parser;
+    bool eol_required[TRANSPORT_N];
+    bool drop_series, drop_sketches, drop_events, drop_checks; /* filtered */
+};
+
+#define INGEST_TRUNCATED 1u /* the kernel cut it: the last line is not whole */
+#define INGEST_CONTINUED 2u /* same datagram counted already (recovery) */
+
+/** Apply the packet from pos->offset on; at the end *pos = {@next_record, 0}.
+ *  Commits at least once. Counts one datagram (when pos->offset is 0), its bytes,
+ *  and every line. @now_s: process clock. */
+void ingest_packet(struct ingest *in, struct ingest_pos *pos,
+                   uint32_t next_record, const char *packet, size_t n,
+                   enum transport t, unsigned flags, int64_t now_s);
+
+/** Two workers died at this record: count its rest as one rejected sample
+ *  (poison) and go on. Commits. */
+void ingest_skip(struct ingest *in, struct ingest_pos *pos,
+                 uint32_t next_record, enum transport t);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A closed part to finished payloads: series v2 and sketches (protobuf), events
+ * and service checks (JSON), compressed, within the intake's limits.
+ *
+ * Thread:  the encoder thread; one struct encoder each.
+ * Memory:  one raw and one compressed buffer of the largest payload; bodies go
+ *          into blocks of the store.
+ * Promise: every item of the part is in exactly one draft or one loss.
+ */
+#ifndef RETRIEVER_FORWARDER_ENCODE_H
+#define RETRIEVER_FORWARDER_ENCODE_H
+
+#include "aggregator/series.h"
+#include "forwarder/store.h"
+
+/** Payload limits of one kind, in bytes of the body. */
+struct encode_limits {
+    uint32_t max_bytes;     /* compressed */
+    uint32_t max_raw_bytes; /* before compression */
+    uint32_t max_points;    /* 0 = no limit */
+};
+
+struct encode_config {
+    enum payload_encoding encoding;
+    int level, stop_level; /* the second while stopping */
+    struct encode_limits limits[PAYLOAD_N_KINDS];
+    const char *internal_hostname; /* of the events envelope */
+    bool have_endpoint; /* false: no API key; everything becomes a loss */
+};
+
+struct encoder;
+int encoder_create(struct encoder **out, struct store *s,
+                   const struct encode_config *cfg);
+void encoder_close(struct encoder *e);
+
+struct encode_result {
+    struct payload_draft *drafts; /* valid until the next call */
+    size_t n_drafts;
+    struct store_loss *losses;
+    size_t n_losses;
+};
+
+/** Encode the whole part behind @it. Returns 0 or -ENOMEM (nothing is kept; try
+ *  again). @stopping: the faster level. */
+int encoder_run(struct encoder *e, struct part_iter *it, bool stopping,
+                struct encode_result *out);
+
+#endif

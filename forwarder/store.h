@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The payload store: finished bodies with their states, in shared memory, and the
+ * forwarder's half of the ledger.
+ *
+ *   frozen -> maybe_sent -> settled(outcome) -> free
+ *
+ * The bytes of a payload never change once it is frozen: a retry sends the same,
+ * so series are exact at an intake that keeps the latest. The encoder fills blocks
+ * that nothing refers to yet; store_commit_part() makes the part *encoded* and
+ * all its payloads *frozen* in one transaction. A worker killed before it leaves
+ * nothing, and the part is encoded again.
+ *
+ * Thread:  the loop for everything but store_block_alloc/free, which any thread
+ *          may call (a private mutex; the reader never does).
+ * Memory:  max_bytes of bodies in whole pages; full: the oldest frozen payload
+ *          that is not in flight is evicted and counted (dropped: evicted).
+ * Promise: after a kill at any instruction store_open() finds each payload in
+ *          exactly one state and the counters agree with it.
+ */
+#ifndef RETRIEVER_FORWARDER_STORE_H
+#define RETRIEVER_FORWARDER_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/base/region.h"
+
+enum payload_kind {
+    PAYLOAD_SERIES,
+    PAYLOAD_SKETCHES,
+    PAYLOAD_EVENTS,
+    PAYLOAD_CHECKS,
+    PAYLOAD_N_KINDS
+};
+enum payload_state { PAYLOAD_FREE, PAYLOAD_FROZEN, PAYLOAD_MAYBE_SENT };
+enum payload_encoding {
+    ENCODING_NONE,
+    ENCODING_DEFLATE,
+    ENCODING_GZIP,
+    ENCODING_ZSTD
+};
+
+/** Why samples were dropped: the closed list of the receipt. DROP_HTTP stands
+ *  for one row per status code ("http_413"). */
+enum drop_cause {
+    DROP_NO_API_KEY,
+    DROP_TOO_LARGE,
+    DROP_EVICTED,
+    DROP_RING_BUSY,
+    DROP_DAMAGED,
+    DROP_DISK,
+    DROP_DEADLINE,
+    DROP_HTTP,
+    DROP_N
+};
+const char *drop_cause_name(enum drop_cause c); /* "no_api_key", ... */
+
+/** What a payload carries, for the ledger. */
+struct payload_load {
+    uint64_t n_samples, n_points, n_events, n_checks;
+};
+
+/** A payload under construction: made by the encoder, taken by the commit. */
+struct payload_draft {
+    enum payload_kind kind;
+    enum payload_encoding encoding;
+    uint32_t block;        /* from store_block_alloc() */
+    uint32_t n_bytes;      /* the body, compressed */
+    uint32_t n_raw_bytes;  /* the body, uncompressed */
+    uint32_t n_index_bytes; /* behind the body: see split.h */
+    struct payload_load load;
+};
+
+/** A payload as the forwarder sees it; borrowed until it is settled or split. */
+struct payload {
+    uint64_t id; /* grows; a fresher payload has the larger one */
+    enum payload_kind kind;
+    enum payload_state state;
+    enum payload_encoding encoding;
+    const void *body;
+    uint32_t n_bytes, n_raw_bytes;
+    uint32_t n_attempts;
+    struct payload_load load;
+};
+
+#define STORE_N_HTTP_CODES 500 /* 100..599 */
+
+/** The forwarder's half of the ledger, in the store region. Samples unless the
+ *  name says otherwise. */
+struct delivery_counts {
+    uint64_t delivered, saved;
+    uint64_t dropped[DROP_N];
+    uint64_t dropped_http[STORE_N_HTTP_CODES]; /* by status - 100 */
+    uint64_t events_delivered, checks_delivered;
+    uint64_t events_dropped, checks_dropped;
+    uint64_t points_delivered;
+    uint64_t payloads_sent, payloads_retried, payloads_dropped;
+    uint64_t payloads_ambiguous; /* sketches, events, checks sent again after
+                                    the first body may have arrived */
+};
+
+struct store_opts {
+    size_t max_bytes;
+};
+
+#define STORE_N_RANGES 3
+void store_reserve(size_t reserve[STORE_N_RANGES], size_t max_bytes);
+
+struct store;
+
+/** Attach to @r (after region_rollback()): fresh, or as an earlier worker left
+ *  it. Returns 0 or -errno. */
+int store_open(struct store **out, struct region *r,
+               const struct store_opts *opts);
+void store_close(struct store *s);
+
+/** Room for @n bytes (whole pages). Returns 0 and *block, or STORE_FULL when not
+ *  even evicting helps. Any thread but the reader. */
+enum store_rc { STORE_FULL = 1 };
+int store_block_alloc(struct store *s, size_t n, uint32_t *block);
+void *store_block_bytes(struct store *s, uint32_t block);
+/** Give back what lies beyond @keep bytes, or all of it (keep = 0). */
+void store_block_trim(struct store *s, uint32_t block, size_t n, size_t keep);
+
+/** Sequence number of the last part that is encoded (0 = none). */
+uint64_t store_encoded_seq(const struct store *s);
+
+/** The part @seq is encoded: its drafts become frozen payloads, @lost is counted
+ *  as dropped for @cause (what could not become a payload). One transaction.
+ *  Loop. */
+struct store_loss {
+    struct payload_load load;
+    enum drop_cause cause;
+};
+void store_commit_part(struct store *s, uint64_t seq,
+                       const struct payload_draft *drafts, size_t n_drafts,
+                       const struct store_loss *losses, size_t n_losses);
+
+/** Freshest payload that is frozen or maybe_sent and not taken; NULL = none.
+ *  The caller takes it (private mark, gone with the process) until it settles,
+ *  splits or puts it back. */
+struct payload *store_take(struct store *s);
+void store_put_back(struct store *s, struct payload *p);
+
+/** Before the last byte of the body is given away. Commits. */
+void store_mark_maybe_sent(struct store *s, struct payload *p);
+
+/** A further attempt begins: counts retried, and ambiguous where it may double. */
+void store_count_attempt(struct store *s, struct payload *p);
+
+/** The fate is known: counted, freed. One transaction. */
+void store_settle_delivered(struct store *s, struct payload *p);
+void store_settle_dropped(struct store *s, struct payload *p,
+                          enum drop_cause cause, int http_status);
+
+/** 413: two payloads in place of one, in one transaction. Returns 0, or
+ *  STORE_CANNOT_SPLIT (one item: the caller drops it) or STORE_FULL. */
+enum store_split_rc { STORE_CANNOT_SPLIT = 2 };
+int store_split(struct store *s, struct payload *p);
+
+/** Stop: nothing more will be tried; count what is left as dropped. */
+void store_drop_rest(struct store *s, enum drop_cause cause);
+
+struct store_stats {
+    uint32_t n_payloads, n_taken;
+    uint64_t bytes;
+    struct payload_load load; /* of all payloads not settled: in flight */
+};
+void store_stats(const struct store *s, struct store_stats *out);
+const struct delivery_counts *store_counts(const struct store *s);
+
+#endif
