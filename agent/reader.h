@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ingest thread: own uv_loop, sockets to landing zone to aggregation, run to
+ * completion. The only writer of the ingest region.
+ *
+ * Thread:  reader_start/reader_order/reader_join by the main loop; events come
+ *          back as callbacks on the main loop.
+ * Memory:  two single-producer rings of fixed size; no allocation after start.
+ * Promise: an order's answer comes behind all data the reader had taken before
+ *          it; READER_DRAINED means: the sockets' queues are empty and what the
+ *          kernel accepted is applied.
+ */
+#ifndef RETRIEVER_AGENT_READER_H
+#define RETRIEVER_AGENT_READER_H
+
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "agent/landing.h"
+#include "agent/sockets.h"
+#include "agent/base/clock.h"
+
+struct reader; /* opaque */
+
+enum reader_order {
+    READER_CLOSE_ALL, /* close every part; answer READER_CLOSED with the token */
+    READER_RELEASE,   /* token = sequence number: parts up to it are encoded */
+    READER_DRAIN,     /* stop the intake, drain to the end; READER_DRAINED.
+                         token = latest instant, CLOCK_MONOTONIC ns */
+    READER_QUIT       /* end the thread; reader_join() follows */
+};
+
+enum reader_event_kind {
+    READER_PART,   /* part @seq was closed: encode it */
+    READER_CLOSED, /* answer, token; all its READER_PART events came before */
+    READER_DRAINED /* answer; @left_for_successor datagrams in held sockets */
+};
+
+struct reader_event {
+    enum reader_event_kind kind;
+    uint64_t seq;   /* READER_PART */
+    uint64_t token; /* answers */
+    uint64_t n_left;
+};
+
+typedef void reader_event_fn(void *arg, const struct reader_event *ev);
+
+struct reader_opts {
+    uv_loop_t *loop; /* where events are delivered */
+    reader_event_fn *on_event;
+    void *arg;
+    struct landing *landing;
+    struct sockets *sockets;
+    struct region *ingest_region;
+    const struct agg_config *agg;      /* borrowed until reader_join() */
+    const struct dsd_parser_opts *parser;
+    bool eol_required[TRANSPORT_N];
+    bool drop_series, drop_sketches, drop_events, drop_checks;
+    struct process_clock *clock;
+    uint32_t flush_delay_ms; /* a bucket closes this long after its end:
+                                delay + jitter; the new bucket opens at once */
+    _Atomic uint32_t *serving; /* set to 1 when the sockets are read */
+};
+
+/** Attach to the region (rolling back what a predecessor left), apply what lies
+ *  in the landing zone, then serve. READER_PART events come for parts that a
+ *  predecessor closed and nobody encoded (seq > @encoded_seq). Returns 0 or
+ *  -errno. */
+int reader_start(struct reader **out, const struct reader_opts *opts,
+                 uint64_t encoded_seq);
+
+/** Never blocks; REQUIREs room (orders are few). */
+void reader_order(struct reader *r, enum reader_order order, uint64_t token);
+
+/** Monotonic ns of the last datagram or frame taken; 0 = none yet. Any thread. */
+uint64_t reader_last_data_ns(const struct reader *r);
+
+/** For encoding (const, other thread) and for counters. */
+const struct agg *reader_agg(const struct reader *r);
+
+/** After READER_QUIT: join the thread, free. The loop must run until then. */
+void reader_join(struct reader *r, void (*closed)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What keeper and worker tell each other: one page of shared memory and two
+ * eventfd doorbells. State lies here, never in the number of rings, and it
+ * outlives a worker: a successor finds the stop that its predecessor had begun.
+ *
+ * Thread:  each word has the one writer named beside it.
+ * Promise: words only move forward within one stop.
+ */
+#ifndef RETRIEVER_AGENT_SUPERVISION_H
+#define RETRIEVER_AGENT_SUPERVISION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum stop_reason {
+    STOP_NONE,
+    STOP_SIGTERM,
+    STOP_SIGINT,
+    STOP_JOB_EXIT,    /* exec: the job is gone */
+    STOP_COMMAND,     /* retriever stop */
+    STOP_KEEPER_GONE
+};
+/** "SIGTERM", "SIGINT", "job_exit", "command", "keeper_gone". */
+const char *stop_reason_name(enum stop_reason r);
+
+enum stop_stage { /* design order; STAGE_NONE = serving */
+    STAGE_NONE,
+    STAGE_LINGER,
+    STAGE_DRAIN,
+    STAGE_CLOSE,
+    STAGE_ENCODE,
+    STAGE_DELIVER,
+    STAGE_SAVE,
+    STAGE_RECEIPT,
+    STAGE_DONE
+};
+
+struct supervision {
+    /* keeper writes */
+    _Atomic uint32_t stop_request;  /* enum stop_reason */
+    _Atomic uint64_t stop_at_ns;    /* CLOCK_MONOTONIC of the request */
+    _Atomic uint64_t deadline_ns;   /* latest end of the process */
+    _Atomic uint32_t hurry;         /* second SIGINT: end linger and retries */
+    _Atomic uint32_t n_dump;        /* SIGUSR1s: status to the log */
+    _Atomic uint32_t worker_deaths;
+    _Atomic uint64_t worker_started_ns; /* of the present one */
+    _Atomic uint64_t job_exit_ns;   /* exec: job reaped; 0 = runs (or no job) */
+    _Atomic uint32_t n_descendants; /* exec: children left after the job */
+    _Atomic uint64_t flush_request; /* exec: SIGTERM came while the job runs:
+                                       deliver what came so far; counts up */
+    _Atomic uint64_t flush_deadline_ns;
+
+    /* worker writes */
+    _Atomic uint32_t serving;      /* this worker reads its sockets */
+    _Atomic uint32_t command_stop; /* retriever stop: the keeper's order, please */
+    _Atomic uint32_t stage;        /* enum stop_stage */
+    _Atomic uint32_t stage_ms[STAGE_DONE];
+    _Atomic uint32_t receipt_written;
+    _Atomic int32_t exit_status;   /* valid with receipt_written */
+    _Atomic uint64_t stop_closed;  /* 1: all parts are closed for the stop */
+
+    /* set before the first fork */
+    uint64_t started_ns;
+    int64_t life_start_s;
+    int to_worker; /* eventfd: the keeper rings */
+    int to_keeper; /* eventfd: the worker rings */
+    int keeper_pidfd; /* readable when the keeper is gone; -1 = none */
+};
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker: the process that serves sockets, aggregates and delivers. Forked
+ * from the keeper without exec, any number of times in the keeper's life.
+ *
+ * Thread:  worker_main() runs the main loop on the calling thread and starts the
+ *          reader and the encoder.
+ */
+#ifndef RETRIEVER_AGENT_WORKER_H
+#define RETRIEVER_AGENT_WORKER_H
+
+#include "agent/base/region.h"
+#include "agent/config.h"
+#include "agent/landing.h"
+#include "agent/sockets.h"
+#include "agent/supervision.h"
+
+/** All that outlives a worker; made by the keeper before the first fork. */
+struct worker_env {
+    const struct config *config;
+    struct region *ingest_region; /* reader is the writer */
+    struct region *store_region;  /* loop is the writer */
+    struct landing *landing;
+    struct sockets *sockets; /* bound listeners; control socket among them */
+    struct supervision *sup;
+    int http_module;  /* descriptor of retriever-http.so, -1 = missing */
+    int httpd_module; /* of retriever-httpd.so, -1 = missing */
+    int run_dir;      /* descriptor of run_path, -1 = none */
+    uint64_t seed[2]; /* hashes of the ingest region */
+    bool exec_mode;
+    const char *host;         /* default host name; "" = none */
+    const char *instance_tag; /* "retriever_instance:..." or "" */
+    const char *no_api_key;   /* NULL, or why nothing can be sent (exec) */
+};
+
+/** Serve until told to stop. Returns the exit status of `run`. The successor
+ *  of a dead worker calls the same. */
+int worker_main(const struct worker_env *env);
+
+#endif
