@@ -57,8 +57,6 @@ struct reader_opts {
     bool eol_required[TRANSPORT_N];
     bool drop_series, drop_sketches, drop_events, drop_checks;
     struct process_clock *clock;
-    uint32_t flush_delay_ms; /* a bucket closes this long after its end:
-                                delay + jitter; the new bucket opens at once */
     _Atomic uint32_t *serving; /* set to 1 when the sockets are read */
 };
 
