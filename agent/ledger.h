@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ledger: one table of counters, read from both regions, and its invariant.
+ *
+ *   received   = rejected(reason) + filtered(reason) + aggregated
+ *   aggregated = delivered + saved + dropped(cause) + in_flight + open
+ *
+ * The unit is the sample: one value of one metric after unpacking. in_flight is
+ * counted from the payloads and parts that exist, not derived, so the second
+ * line is a check and not a definition.
+ *
+ * Thread:  the loop, or the keeper when no worker lives.
+ * Memory:  a snapshot of some 8 KiB by value.
+ * Promise: at the end of a stop open and in_flight are 0: what is still there
+ *          is named as dropped (deadline).
+ */
+#ifndef RETRIEVER_AGENT_LEDGER_H
+#define RETRIEVER_AGENT_LEDGER_H
+
+#include "agent/base/buf.h"
+#include "agent/supervision.h"
+#include "aggregator/agg.h"
+#include "forwarder/store.h"
+
+struct ledger {
+    struct ingest_counts ingest;
+    struct delivery_counts delivery;
+    struct agg_stats agg;
+    struct store_stats store;
+    uint64_t received, rejected, filtered, dropped; /* sums */
+    uint64_t open;       /* aggregated, not in a closed part */
+    uint64_t unencoded;  /* in closed parts that are not payloads yet */
+    uint64_t in_flight;  /* unencoded + in unsettled payloads */
+    uint64_t left_for_successor; /* datagrams in sockets others hold too */
+};
+
+/** Take a snapshot. The writers of both regions must be at rest for the sums
+ *  to balance exactly; while they run the figures may differ by what moves. */
+void ledger_collect(struct ledger *out, const struct agg *agg,
+                    const struct store *store);
+
+/** The stop is over: what is still open or in flight was not delivered in time. */
+void ledger_finish(struct ledger *l);
+
+bool ledger_balances(const struct ledger *l);
+
+/** Facts about the process that the receipt and the status add. */
+struct ledger_facts {
+    const char *reason; /* of the stop; NULL for a status */
+    int exit_status;
+    uint64_t duration_ms;
+    const uint32_t *stage_ms; /* STAGE_DONE of them; NULL = none */
+    uint32_t worker_deaths;
+};
+
+/** Exit status of `run` that this ledger means: 0, 3 or 4 (docs/receipt.md). */
+int ledger_exit_status(const struct ledger *l, const struct ledger *at_stop);
+
+/** Append the one-line JSON object of docs/receipt.md, without a line feed.
+ *  Returns 0 or -ENOMEM. */
+int ledger_write_json(const struct ledger *l, const struct ledger_facts *facts,
+                      struct buf *out);
+
+/** The members of that object that receipt and status share, for a status that
+ *  adds its own: written into an open object. */
+struct json;
+void ledger_write_members(const struct ledger *l,
+                          const struct ledger_facts *facts, struct json *j);
+
+/** Emit the receipt: one line on stderr (may block until @deadline_ns of
+ *  CLOCK_MONOTONIC on a full pipe, never longer), and receipt.json in @run_dir
+ *  (-1 = none), replaced as a whole. */
+void ledger_emit_receipt(const struct ledger *l,
+                         const struct ledger_facts *facts, int run_dir,
+                         uint64_t deadline_ns);
+
+#endif

@@ -1,0 +1,77 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Run the integration tests: the real binary against its stand-in intake.
+
+  tests/integration/run.py [--long] [PATTERN...]
+
+PATTERN picks tests by a part of their name (test_stop, test_exec.Jobs...).
+RETRIEVER_TEST_SEED repeats a run. The last line is `N passed, N failed, N skipped`.
+"""
+import os
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "support")]
+
+if "--long" in sys.argv:
+    sys.argv.remove("--long")
+    os.environ["RETRIEVER_TEST_LONG"] = "1"
+
+import harness  # noqa: E402  (reads the environment set above)
+
+
+class Result(unittest.TestResult):
+    def startTest(self, test):
+        super().startTest(test)
+        self.t0 = time.monotonic()
+        self.n_passed = getattr(self, "n_passed", 0)
+
+    def _say(self, word, test, why=""):
+        print("%-4s %6.2fs %s%s" % (word, time.monotonic() - self.t0,
+                                    test.id(), why), flush=True)
+
+    def addSuccess(self, test):
+        self.n_passed += 1
+        self._say("ok", test)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self._say("skip", test, ": " + reason)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self._say("FAIL", test, "\n" + self.failures[-1][1])
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.t0 = getattr(self, "t0", time.monotonic())
+        self._say("FAIL", test, "\n" + self.errors[-1][1])
+
+
+def flatten(suite):
+    for t in suite:
+        if isinstance(t, unittest.TestSuite):
+            yield from flatten(t)
+        else:
+            yield t
+
+
+def main():
+    patterns = sys.argv[1:]
+    found = unittest.TestLoader().discover(HERE, pattern="test_*.py")
+    tests = [t for t in flatten(found)
+             if not patterns or any(p in t.id() for p in patterns)]
+    result = Result()
+    result.n_passed = 0
+    print("seed %d (RETRIEVER_TEST_SEED)%s" % (
+        harness.SEED, ", long" if harness.LONG else ""), flush=True)
+    unittest.TestSuite(tests).run(result)
+    n_failed = len(result.failures) + len(result.errors)
+    print("%d passed, %d failed, %d skipped" % (
+        result.n_passed, n_failed, len(result.skipped)))
+    return 1 if n_failed or not result.n_passed else 0
+
+
+sys.exit(main())

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real binary, the stand-in intake and senders, for integration tests.
+
+Nothing here sleeps to wait for something: readiness is a line on a pipe, the end
+is an exit status, and what must become true is asked for with a deadline.
+"""
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+BINARY = os.environ.get("RETRIEVER_BINARY", os.path.join(
+    ROOT, "build", "retriever"))
+LONG = os.environ.get("RETRIEVER_TEST_LONG") == "1"
+WRAPPER = os.environ.get("RETRIEVER_TEST_WRAPPER", "").split()
+SEED = int(os.environ.get("RETRIEVER_TEST_SEED", "0")) or \
+    random.SystemRandom().randrange(1, 1 << 31)
+API_KEY = "0123456789abcdef0123456789abcdef"
+
+
+def rng(name):
+    """A generator of its own per scenario; the seed is printed by run.py."""
+    return random.Random("%d %s" % (SEED, name))
+
+
+class Lines:
+    """Lines of a pipe as they come, readable by pattern."""
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+        self.lines = []
+        self.ended = False
+        self.cond = threading.Condition()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        for raw in iter(self.pipe.readline, b""):
+            with self.cond:
+                self.lines.append(raw.decode("utf-8", "replace").rstrip("\n"))
+                self.cond.notify_all()
+        with self.cond:
+            self.ended = True
+            self.cond.notify_all()
+
+    def wait_for(self, pattern, timeout=10):
+        """The first match object, from the first line on."""
+        deadline = time.monotonic() + timeout
+        seen = 0
+        with self.cond:
+            while True:
+                for line in self.lines[seen:]:
+                    m = re.search(pattern, line)
+                    if m:
+                        return m
+                seen = len(self.lines)
+                left = deadline - time.monotonic()
+                if self.ended or left <= 0:
+                    raise AssertionError(
+                        "no line matched %r in:\n%s" %
+                        (pattern, "\n".join(self.lines[-40:])))
+                self.cond.wait(left)
+
+    def all(self):
+        self.thread.join(10)
+        return self.lines
+
+
+class Intake:
+    """`retriever intake` on a free port."""
+
+    def __init__(self, *flags):
+        self.proc = subprocess.Popen(
+            [BINARY, "intake", "--listen", "127.0.0.1:0", "--json", "--quiet",
+             *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.out = Lines(self.proc.stdout)
+        self.err = Lines(self.proc.stderr)
+        self.url = self.out.wait_for(
+            r"listening on (https?://\S+)").group(1)
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=60) as f:
+            return json.load(f)
+
+    def totals(self):
+        return self.get("/totals")
+
+    def series(self):
+        return self.get("/series")
+
+    def control(self, **what):
+        rq = urllib.request.Request(
+            self.url + "/control", data=json.dumps(what).encode(),
+            headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(rq, timeout=10) as f:
+            f.read()
+
+    def stop(self):
+        """Totals as printed at the end."""
+        if self.proc.poll() is None:
+            self.proc.send_signal(signal.SIGTERM)
+        self.proc.wait(20)
+        for line in reversed(self.out.all()):
+            if line.startswith("{"):
+                return json.loads(line)
+        raise AssertionError("intake printed no totals: %s" %
+                             "\n".join(self.err.all()))
+
+    def kill(self):
+        if self.proc.poll() is None:
+            self.proc.kill()
+        self.proc.wait()
+
+
+class Agent:
+    """`retriever run` (or exec) with its own folder and sockets."""
+
+    def __init__(self, intake, mode="run", job=(), env=None, tmp=None,
+                 ready=True, stdin=subprocess.DEVNULL, stdout=None, args=()):
+        self.tmp = tmp or tempfile.mkdtemp(prefix="rt-")
+        self.own_tmp = tmp is None
+        self.uds = os.path.join(self.tmp, "dsd.sock")
+        self.stream = os.path.join(self.tmp, "dsd-stream.sock")
+        self.control = os.path.join(self.tmp, "control.sock")
+        self.port = None
+        full = {k: v for k, v in os.environ.items()
+                if not k.startswith("DD_")}
+        full.update({
+            "DD_API_KEY": API_KEY,
+            "DD_DOGSTATSD_PORT": "__random__",
+            "DD_DOGSTATSD_SOCKET": self.uds,
+            "DD_DOGSTATSD_STREAM_SOCKET": self.stream,
+            "DD_CONTROL_SOCKET": self.control,
+            "DD_HOSTNAME": "testhost",
+            "DD_FLUSH_JITTER_MS": "0",
+            "DD_LOG_LEVEL": "info",
+        })
+        if intake is not None:
+            full["DD_DD_URL"] = intake if isinstance(intake, str) \
+                else intake.url
+        for k, v in (env or {}).items():
+            if v is None:
+                full.pop(k, None)
+            else:
+                full[k] = str(v)
+        argv = WRAPPER + [BINARY, mode, *args]
+        if mode == "exec":
+            argv += ["--", *job]
+        self.started = time.monotonic()
+        self.proc = subprocess.Popen(argv, env=full, stdin=stdin,
+                                     stdout=stdout, stderr=subprocess.PIPE)
+        self.err = Lines(self.proc.stderr)
+        if ready:
+            self.wait_ready(full)
+
+    def wait_ready(self, env):
+        if env.get("DD_DOGSTATSD_PORT") != "0":
+            self.port = int(self.err.wait_for(
+                r"listening.*udp \S+:(\d+)").group(1))
+        if env.get("DD_DOGSTATSD_SOCKET"):
+            self.err.wait_for(r"listening.*%s\b" % re.escape(self.uds))
+
+    def client(self, *words, timeout=60):
+        return subprocess.run([BINARY, *words, "--socket", self.control],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=timeout)
+
+    def status(self):
+        r = self.client("status", "--json")
+        if r.returncode != 0:
+            raise AssertionError("status: %s" % r.stderr.decode())
+        return json.loads(r.stdout)
+
+    def flush(self, timeout=60):
+        r = self.client("flush", "--wait", "--json", timeout=timeout)
+        if r.returncode != 0:
+            raise AssertionError("flush: %s %s" % (
+                r.stdout.decode(), r.stderr.decode()))
+        return json.loads(r.stdout)
+
+    def worker_pid(self):
+        kids = open("/proc/%d/task/%d/children" % (
+            self.proc.pid, self.proc.pid)).read().split()
+        return int(kids[0]) if kids else None
+
+    def wait(self, timeout=60):
+        try:
+            self.proc.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the agent did not end in %d s:\n%s" % (
+                timeout, "\n".join(self.err.all()[-40:])))
+        return self.proc.returncode
+
+    def stop(self, timeout=60, sig=signal.SIGTERM):
+        """Signal, wait, return the receipt."""
+        self.proc.send_signal(sig)
+        self.wait(timeout)
+        return self.receipt()
+
+    def receipt(self):
+        for line in reversed(self.err.all()):
+            if line.startswith('{"retriever"'):
+                return json.loads(line)
+        raise AssertionError("no receipt in:\n%s" % "\n".join(
+            self.err.all()[-40:]))
+
+    def kill(self):
+        if self.proc.poll() is None:
+            worker = None
+            try:
+                worker = self.worker_pid()
+            except OSError:
+                pass
+            self.proc.kill()
+            self.proc.wait()
+            if worker:
+                try:
+                    os.kill(worker, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+    def close(self):
+        self.kill()
+        if self.own_tmp:
+            shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+class Udp:
+    """A connected UDP sender: it is told when the agent has gone."""
+
+    def __init__(self, port, connected=True):
+        self.s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addr = ("127.0.0.1", port)
+        if connected:
+            self.s.connect(self.addr)
+
+    def send(self, text):
+        data = text if isinstance(text, bytes) else text.encode()
+        return self.s.send(data)
+
+    def close(self):
+        self.s.close()
+
+
+class Uds:
+    """A Unix datagram sender that blocks while the queue is full."""
+
+    def __init__(self, path):
+        self.s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.s.connect(path)
+
+    def send(self, text):
+        return self.s.send(text if isinstance(text, bytes)
+                           else text.encode())
+
+    def close(self):
+        self.s.close()
+
+
+class Stream:
+    """A Unix stream sender: frames of a 4-byte little-endian length."""
+
+    def __init__(self, path):
+        self.s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.s.connect(path)
+
+    def send(self, text):
+        data = text if isinstance(text, bytes) else text.encode()
+        self.s.sendall(struct.pack("<I", len(data)) + data)
+        return len(data)
+
+    def close(self):
+        self.s.close()
+
+
+def eventually(check, timeout=20, what="condition"):
+    """Ask until true; the deadline makes it a failure and never a hang."""
+    deadline = time.monotonic() + timeout
+    while True:
+        got = check()
+        if got:
+            return got
+        if time.monotonic() > deadline:
+            raise AssertionError("%s was not true within %d s" % (
+                what, timeout))
+        select.select([], [], [], 0.02)
+
+
+class Case(unittest.TestCase):
+    """A scenario: whatever it starts is stopped at its end."""
+
+    maxDiff = None
+
+    def setUp(self):
+        self.rng = rng(self.id())
+
+    def intake(self, *flags):
+        i = Intake(*flags)
+        self.addCleanup(i.kill)
+        return i
+
+    def agent(self, intake, **kw):
+        a = Agent(intake, **kw)
+        self.addCleanup(a.close)
+        return a
+
+    def assert_ledger(self, receipt):
+        """The invariant, recomputed from the receipt's own rows."""
+        r = receipt
+        self.assertTrue(r["balanced"], r)
+        self.assertEqual(
+            r["received"]["samples"],
+            sum(r["rejected"].values()) + sum(r["filtered"].values()) +
+            r["aggregated"], r)
+        self.assertEqual(
+            r["aggregated"],
+            r["delivered"] + r["saved"] + sum(r["dropped"].values()) +
+            r["in_flight"] + r["open"], r)
+        self.assertEqual(r["received"]["samples"],
+                         sum(r["received"]["by_transport"].values()), r)
+
+    def assert_all_delivered(self, receipt):
+        self.assert_ledger(receipt)
+        self.assertEqual(receipt["delivered"], receipt["aggregated"], receipt)
+        self.assertEqual(receipt["dropped"], {}, receipt)
+        self.assertEqual(receipt["open"], 0)
+        self.assertEqual(receipt["in_flight"], 0)
+        self.assertEqual(receipt["exit"], 0)
+
+    def metric(self, totals, name):
+        self.assertIn(name, totals["metrics"], totals)
+        return totals["metrics"][name]
+
+    def sum_of(self, totals, name):
+        return self.metric(totals, name)["sum"]
+
+
+def skip_unless(tool, package):
+    if shutil.which(tool) is None:
+        raise unittest.SkipTest("%s is missing (apt package %s)" % (
+            tool, package))
+
+
+__all__ = [n for n in dir() if not n.startswith("_")]
+if not os.access(BINARY, os.X_OK):
+    sys.exit("%s is missing: run ./dev build first" % BINARY)
