@@ -48,7 +48,7 @@ struct config {
     uint16_t health_port; /* 0 = off */
     bool exec_signal_group;
     int log_level;  /* enum log_level of agent/base/log.h */
-    int log_format; /* enum log_format */
+    bool log_json;
     char *log_file; /* "" = stderr */
 
     /* Who we are. */
