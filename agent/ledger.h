@@ -53,8 +53,9 @@ struct ledger_facts {
     uint32_t worker_deaths;
 };
 
-/** Exit status of `run` that this ledger means: 0, 3 or 4 (docs/receipt.md). */
-int ledger_exit_status(const struct ledger *l, const struct ledger *at_stop);
+/** Exit status of `run` that this ledger means: 0, 3 (more was dropped than the
+ *  @dropped_before_stop samples) or 4. See docs/receipt.md. */
+int ledger_exit_status(const struct ledger *l, uint64_t dropped_before_stop);
 
 /** Append the one-line JSON object of docs/receipt.md, without a line feed.
  *  Returns 0 or -ENOMEM. */

@@ -39,6 +39,12 @@ void lifecycle_begin(struct lifecycle *l, enum stop_stage from,
     l->stage = from > STAGE_LINGER ? STAGE_DRAIN : STAGE_LINGER;
 }
 
+static uint64_t capped(const struct lifecycle *l, uint64_t cap_ns,
+                       uint64_t last_ns)
+{
+    return cap_ns == 0 ? last_ns : min_u64(last_ns, l->entered_ns + cap_ns);
+}
+
 uint64_t lifecycle_stage_end_ns(const struct lifecycle *l)
 {
     uint64_t budget = minus(l->deadline_ns, l->stop_at_ns);
@@ -54,8 +60,9 @@ uint64_t lifecycle_stage_end_ns(const struct lifecycle *l)
                        minus(l->deadline_ns, reserve / 2));
     case STAGE_CLOSE:
     case STAGE_ENCODE:
+        return capped(l, l->cfg.encode_cap_ns, last);
     case STAGE_DELIVER:
-        return last;
+        return capped(l, l->cfg.deliver_cap_ns, last);
     case STAGE_NONE:
     case STAGE_SAVE:
     case STAGE_RECEIPT:

@@ -32,6 +32,8 @@ struct lifecycle_config {
     uint64_t quiet_ns;   /* so long without data ends the linger; 0 = never */
     uint64_t linger_ns;  /* longest linger */
     uint64_t reserve_ns; /* kept for delivery: at most half of the budget */
+    uint64_t encode_cap_ns;  /* of close and of encode, each; 0 = no cap */
+    uint64_t deliver_cap_ns; /* 0 = no cap */
     bool exec;           /* a job was wrapped: its end, not quiet, is the sign */
 };
 

@@ -59,7 +59,7 @@ struct supervision {
     _Atomic uint32_t stage_ms[STAGE_DONE];
     _Atomic uint32_t receipt_written;
     _Atomic int32_t exit_status;   /* valid with receipt_written */
-    _Atomic uint64_t stop_closed;  /* 1: all parts are closed for the stop */
+    _Atomic uint64_t dropped_before_stop; /* samples; for the exit status */
 
     /* set before the first fork */
     uint64_t started_ns;

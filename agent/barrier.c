@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/barrier.h"
+
+#include <string.h>
+
+#include "agent/base/json.h"
+
+#define TOKEN_BASE (UINT64_C(1) << 32) /* apart from the stop's token */
+
+void barrier_init(struct barrier *b, struct reader *reader, struct parts *parts,
+                  struct forwarder *forwarder, struct store *store)
+{
+    memset(b, 0, sizeof(*b));
+    b->reader = reader;
+    b->parts = parts;
+    b->forwarder = forwarder;
+    b->store = store;
+    b->token = TOKEN_BASE;
+}
+
+static void begin(struct barrier *b)
+{
+    memcpy(b->now, b->next, sizeof(b->now));
+    b->n_now = b->n_next;
+    b->n_next = 0;
+    b->closed = b->settling = false;
+    b->began_ns = uv_hrtime();
+    b->before = *store_counts(b->store);
+    b->token++;
+    parts_hurry(b->parts, true, false);
+    reader_order(b->reader, READER_CLOSE_ALL, b->token);
+}
+
+static void answer(struct barrier *b, bool flushed)
+{
+    const struct delivery_counts *d = store_counts(b->store);
+    struct buf out;
+    struct json j;
+
+    buf_init(&out, 4096);
+    json_init(&j, &out);
+    json_object(&j);
+    json_key(&j, "flushed");
+    json_bool(&j, flushed);
+    json_key(&j, "samples");
+    json_u64(&j, d->delivered - b->before.delivered);
+    json_key(&j, "points");
+    json_u64(&j, d->points_delivered - b->before.points_delivered);
+    json_key(&j, "payloads");
+    json_u64(&j, d->payloads_sent - b->before.payloads_sent);
+    json_key(&j, "ambiguous");
+    json_u64(&j, d->payloads_ambiguous - b->before.payloads_ambiguous);
+    json_key(&j, "duration_ms");
+    json_u64(&j, (uv_hrtime() - b->began_ns) / 1000000);
+    json_end(&j);
+    (void)json_finish(&j);
+    (void)buf_putc(&out, '\n');
+    for (uint32_t i = 0; i < b->n_now; i++)
+        control_answer(b->now[i], out.data, out.n);
+    b->n_now = 0;
+    buf_fini(&out);
+}
+
+static void on_settled(void *arg)
+{
+    struct barrier *b = arg;
+
+    b->settling = false;
+    if (b->n_now == 0)
+        return; /* aborted meanwhile */
+    answer(b, true);
+    if (b->n_next > 0)
+        begin(b);
+    else
+        parts_hurry(b->parts, false, false);
+}
+
+void barrier_ask(struct barrier *b, struct control_request *rq)
+{
+    b->next[b->n_next++] = rq;
+    if (b->n_now == 0 && !b->settling)
+        begin(b);
+}
+
+void barrier_encoded(struct barrier *b)
+{
+    if (b->n_now == 0 || !b->closed || b->settling ||
+        parts_encoded(b->parts) < b->seq)
+        return;
+    b->settling = true;
+    forwarder_when_settled(b->forwarder, on_settled, b);
+}
+
+void barrier_closed(struct barrier *b, uint64_t token)
+{
+    if (token != b->token || b->n_now == 0)
+        return;
+    b->closed = true;
+    b->seq = parts_announced(b->parts);
+    barrier_encoded(b);
+}
+
+void barrier_abort(struct barrier *b)
+{
+    for (uint32_t i = 0; i < b->n_next && b->n_now < CONTROL_MAX_CLIENTS; i++)
+        b->now[b->n_now++] = b->next[i];
+    b->n_next = 0;
+    if (b->n_now > 0)
+        answer(b, false);
+}

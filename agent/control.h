@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket's server side: one request line, one answer, end.
+ *
+ *   status | status json | flush | stop | version
+ *
+ * Answers are one line of JSON, or text for `status`. A flush is answered when
+ * everything received before it is delivered.
+ *
+ * Thread:  the loop.
+ * Memory:  at most CONTROL_MAX_CLIENTS connections; an answer is at most
+ *          CONTROL_MAX_ANSWER bytes.
+ * Promise: a client that reads slowly, says nothing or goes away costs its
+ *          connection only.
+ */
+#ifndef RETRIEVER_AGENT_CONTROL_H
+#define RETRIEVER_AGENT_CONTROL_H
+
+#include <uv.h>
+
+#include "agent/base/buf.h"
+
+#define CONTROL_MAX_CLIENTS 16
+#define CONTROL_MAX_REQUEST 64
+#define CONTROL_MAX_ANSWER (256u * 1024)
+#define CONTROL_IDLE_MS 10000 /* for a request to arrive */
+
+struct control;         /* opaque */
+struct control_request; /* opaque: a client, perhaps with an answer owed */
+
+/** What the server asks of the worker. All run on the loop. */
+struct control_ops {
+    /** Append the status to @out, as JSON or text. */
+    void (*status)(void *arg, bool json, struct buf *out);
+    /** Begin a flush; control_answer(rq, ...) follows, later. */
+    void (*flush)(void *arg, struct control_request *rq);
+    /** Ask for the stop of the agent. */
+    void (*stop)(void *arg);
+};
+
+/** Serve the listening socket @fd (duplicated; stays the caller's). Returns 0 or
+ *  -errno. */
+int control_start(struct control **out, uv_loop_t *loop, int fd,
+                  const struct control_ops *ops, void *arg);
+
+/** Give the owed answer; @rq is gone afterwards. Harmless when its client has
+ *  left. */
+void control_answer(struct control_request *rq, const char *text, size_t n);
+
+/** Stop serving. Requests still owed must be answered before. */
+void control_stop(struct control *c, void (*closed)(void *arg), void *arg);
+
+#endif

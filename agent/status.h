@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `retriever status`: the ledger and the state of delivery, for people and for
+ * programs, from the same snapshot.
+ *
+ * Thread:  the loop.
+ */
+#ifndef RETRIEVER_AGENT_STATUS_H
+#define RETRIEVER_AGENT_STATUS_H
+
+#include "agent/ledger.h"
+#include "agent/sockets.h"
+#include "forwarder/forwarder.h"
+
+struct status {
+    struct ledger ledger;
+    struct ledger_facts facts;
+    struct forwarder_stats forwarder;
+    const struct sockets *sockets;
+    uint64_t uptime_s;
+    const char *no_api_key; /* NULL, or why nothing is sent */
+};
+
+/** Append one line of JSON (the keys of the receipt and more) or the text. */
+void status_write_json(const struct status *s, struct buf *out);
+void status_write_text(const struct status *s, struct buf *out);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/wiring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS UINT64_C(1000000)
+
+/* Levels: the configured one while serving; fast ones while stopping, when the
+ * time is better spent on the network. */
+#define ZLIB_LEVEL 6
+#define ZLIB_STOP_LEVEL 3
+#define ZSTD_STOP_LEVEL 1
+
+static struct view view_of(const char *s)
+{
+    return (struct view){s, (uint32_t)strlen(s)};
+}
+
+static struct view *views_of(const struct string_list *l, const char *extra,
+                             uint32_t *n)
+{
+    struct view *v = calloc(l->n + 1, sizeof(*v));
+
+    *n = 0;
+    for (size_t i = 0; v != NULL && i < l->n; i++)
+        v[(*n)++] = view_of(l->items[i]);
+    if (v != NULL && extra[0] != '\0')
+        v[(*n)++] = view_of(extra);
+    return v;
+}
+
+static void wire_agg(struct wiring *w, const struct worker_env *env,
+                     int64_t last_stamp_s)
+{
+    const struct config *c = env->config;
+
+    w->agg.context_limit = c->dogstatsd_context_limit;
+    w->agg.expiry_s = c->dogstatsd_expiry_s;
+    w->agg.context_expiry_s = c->dogstatsd_context_expiry_s;
+    w->agg.host = env->host;
+    w->agg.name_prefix = c->statsd_metric_namespace;
+    w->agg.prefix_exempt = w->prefix_exempt;
+    w->agg.tags = w->tags;
+    w->agg.hist_aggregates = c->hist_aggregates;
+    w->agg.n_percentiles = c->n_hist_percentiles;
+    memcpy(w->agg.percentiles, c->hist_percentiles, c->n_hist_percentiles);
+    w->agg.copy_histograms = c->histogram_copy_to_distribution;
+    w->agg.distribution_copy_prefix = c->histogram_copy_to_distribution_prefix;
+    w->agg.life_start_s = env->sup->life_start_s;
+    w->agg.last_stamp_s = last_stamp_s;
+    memcpy(w->agg.seed, env->seed, sizeof(w->agg.seed));
+}
+
+static void wire_encode(struct wiring *w, const struct worker_env *env)
+{
+    const struct config *c = env->config;
+    const struct encode_limits common = {
+        .max_bytes = c->max_payload_bytes,
+        .max_raw_bytes = c->max_raw_payload_bytes,
+    };
+
+    for (int k = 0; k < PAYLOAD_N_KINDS; k++)
+        w->encode.limits[k] = common;
+    w->encode.limits[PAYLOAD_SERIES] = (struct encode_limits){
+        .max_bytes = c->max_series_payload_bytes,
+        .max_raw_bytes = c->max_raw_series_payload_bytes,
+        .max_points = c->max_series_points,
+    };
+    w->encode.encoding = (enum payload_encoding)c->compressor;
+    w->encode.level = c->zstd_level;
+    w->encode.stop_level = ZSTD_STOP_LEVEL;
+    if (w->encode.encoding != ENCODING_ZSTD) {
+        w->encode.level = ZLIB_LEVEL;
+        w->encode.stop_level = ZLIB_STOP_LEVEL;
+    }
+    w->encode.internal_hostname = env->host;
+    w->encode.have_endpoint = env->no_api_key == NULL;
+}
+
+static void wire_forwarder(struct wiring *w, const struct worker_env *env)
+{
+    const struct config *c = env->config;
+
+    w->forwarder.http = (struct http_config){
+        .user_agent = "retriever/" RETRIEVER_VERSION,
+        .ca_file = c->tls_ca_file,
+        .min_tls = c->min_tls_version,
+        .skip_verify = c->skip_ssl_validation,
+        .http1_only = c->http1_only,
+        .timeout_ms = c->forwarder_timeout_ms,
+        .tls_timeout_ms = c->tls_handshake_timeout_ms,
+        .max_connections = c->forwarder_max_concurrent,
+        .proxy_http = c->proxy_http,
+        .proxy_https = c->proxy_https,
+        .no_proxy = c->no_proxy,
+        .key_log_file = c->sslkeylogfile,
+    };
+    w->forwarder.site = c->site;
+    w->forwarder.dd_url = c->dd_url;
+    w->forwarder.version = RETRIEVER_VERSION;
+    w->forwarder.allow_arbitrary_tags = c->allow_arbitrary_tags;
+    w->forwarder.max_concurrent = c->forwarder_max_concurrent;
+    w->forwarder.backoff_base_ms = c->forwarder_backoff_base_ms;
+    w->forwarder.backoff_max_ms = c->forwarder_backoff_max_ms;
+    w->forwarder.backoff_factor = c->forwarder_backoff_factor;
+    w->forwarder.validate_every_s = c->apikey_validation_interval_s;
+    w->forwarder.seed = env->seed[1];
+}
+
+int wiring_init(struct wiring *w, const struct worker_env *env,
+                int64_t last_stamp_s)
+{
+    const struct config *c = env->config;
+    uint32_t longest = c->dogstatsd_buffer_bytes;
+
+    memset(w, 0, sizeof(*w));
+    w->tags = views_of(&c->tags, env->instance_tag, &w->agg.n_tags);
+    w->prefix_exempt = views_of(&c->statsd_metric_namespace_blocklist, "",
+                                &w->agg.n_prefix_exempt);
+    if (w->tags == NULL || w->prefix_exempt == NULL) {
+        wiring_fini(w);
+        return -ENOMEM;
+    }
+    wire_agg(w, env, last_stamp_s);
+    if (c->stream_max_frame_bytes > longest)
+        longest = c->stream_max_frame_bytes;
+    w->parser = (struct dsd_parser_opts){
+        .origin_client = c->dogstatsd_origin_detection_client,
+        .no_aggregation = c->dogstatsd_no_aggregation_pipeline,
+        .max_line_bytes = longest,
+    };
+    wire_encode(w, env);
+    wire_forwarder(w, env);
+    w->lifecycle = (struct lifecycle_config){
+        .quiet_ns = c->stop_quiet_ms * MS,
+        .linger_ns = c->stop_linger_ms * MS,
+        .reserve_ns = c->stop_reserve_ms * MS,
+        .encode_cap_ns = c->aggregator_stop_cap_ms * MS,
+        .deliver_cap_ns = c->forwarder_stop_cap_ms * MS,
+        .exec = env->exec_mode,
+    };
+    /* Instances that start together must not flush together. */
+    w->flush_delay_ns = c->flush_delay_ms * MS +
+                        env->seed[0] % (c->flush_jitter_ms * MS + 1);
+    return 0;
+}
+
+void wiring_fini(struct wiring *w)
+{
+    free(w->tags);
+    free(w->prefix_exempt);
+    w->tags = w->prefix_exempt = NULL;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The configuration as each part of the pipeline wants it: aggregator/ and
+ * forwarder/ know no struct config.
+ *
+ * Thread:  made once per worker, constant afterwards.
+ * Memory:  borrows from the worker_env; owns two small arrays.
+ */
+#ifndef RETRIEVER_AGENT_WIRING_H
+#define RETRIEVER_AGENT_WIRING_H
+
+#include "agent/lifecycle.h"
+#include "agent/worker.h"
+#include "forwarder/encode.h"
+#include "forwarder/forwarder.h"
+
+struct wiring {
+    struct agg_config agg;
+    struct dsd_parser_opts parser;
+    struct encode_config encode;
+    struct forwarder_config forwarder;
+    struct lifecycle_config lifecycle;
+    uint64_t flush_delay_ns; /* from a bucket's end to its encoding */
+    struct view *tags;
+    struct view *prefix_exempt;
+};
+
+/** @last_stamp_s: last stamp that an earlier life used; 0 = unknown. Returns 0 or
+ *  -ENOMEM. */
+int wiring_init(struct wiring *w, const struct worker_env *env,
+                int64_t last_stamp_s);
+void wiring_fini(struct wiring *w);
+
+#endif

@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker's main loop: brings the parts up in the order that serves first,
+ * carries closed parts from the reader to the encoder and payloads to the
+ * forwarder, and executes what the stop machine (lifecycle.c) decides.
+ *
+ * Everything here runs on the loop's thread. What ends the process is one path:
+ * the stop's last stage writes the receipt, then each part is closed and the
+ * loop runs until no handle is left.
+ */
+#include "agent/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/barrier.h"
+#include "agent/control.h"
+#include "agent/health.h"
+#include "agent/ledger.h"
+#include "agent/lifecycle.h"
+#include "agent/parts.h"
+#include "agent/reader.h"
+#include "agent/status.h"
+#include "agent/wiring.h"
+
+#define MODULE "worker"
+#define MS UINT64_C(1000000)
+/* How often an `exec` that was told to stop delivers what its job still sends. */
+#define HURRIED_FLUSH_MS 1000
+#define MINUTE_MS 60000
+#define KEY_FILE_POLL_MS 10000
+
+#define STOP_TOKEN 1 /* of the stop's order to close all parts */
+
+struct worker {
+    const struct worker_env *env;
+    uv_loop_t loop;
+    struct process_clock clock;
+    struct wiring wiring;
+    struct store *store;
+    struct reader *reader;
+    struct parts *parts;
+    struct forwarder *forwarder;
+    struct control *control;
+    struct health *health;
+    struct barrier barrier;
+
+    bool stopping;
+    struct lifecycle life;
+    struct lifecycle_facts facts;
+    uint64_t n_left; /* datagrams left in sockets that others hold too */
+    int exit_status;
+
+    uint32_t dumps_seen;
+    uint64_t flush_seen; /* exec: last flush request that was taken up */
+    struct config_key_stamp key_stamp;
+
+    uv_timer_t stage_timer;   /* latest instant of the present stage */
+    uv_timer_t hurried_timer; /* exec: flushes after the job's SIGTERM */
+    uv_timer_t key_timer;     /* looks at api_key_file */
+    uv_poll_t doorbell;
+    uv_poll_t keeper_gone;
+    bool has_keeper_gone;
+    unsigned n_closing; /* closed callbacks that are still to come */
+};
+
+static void advance(struct worker *w);
+
+static uint64_t mono_ns(void)
+{
+    return clock_mono_ns(&clock_real);
+}
+
+/* ---- The way of the data ------------------------------------------------ */
+
+static void on_reader_event(void *arg, const struct reader_event *ev)
+{
+    struct worker *w = arg;
+
+    switch (ev->kind) {
+    case READER_PART:
+        parts_announce(w->parts, ev->seq);
+        break;
+    case READER_CLOSED:
+        if (ev->token == STOP_TOKEN)
+            w->facts.closed = true;
+        else
+            barrier_closed(&w->barrier, ev->token);
+        break;
+    case READER_DRAINED:
+        w->facts.drained = true;
+        w->n_left = ev->n_left;
+        break;
+    }
+    advance(w);
+}
+
+static void on_part_encoded(void *arg, uint64_t seq)
+{
+    struct worker *w = arg;
+
+    (void)seq;
+    forwarder_kick(w->forwarder);
+    barrier_encoded(&w->barrier);
+    advance(w);
+}
+
+/* ---- Status ------------------------------------------------------------- */
+
+static void take_status(struct worker *w, struct status *s)
+{
+    const struct supervision *sup = w->env->sup;
+
+    memset(s, 0, sizeof(*s));
+    ledger_collect(&s->ledger, reader_agg(w->reader), w->store);
+    s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
+    forwarder_stats(w->forwarder, &s->forwarder);
+    s->sockets = w->env->sockets;
+    s->uptime_s = (mono_ns() - sup->started_ns) / (1000 * MS);
+    s->no_api_key = w->env->no_api_key;
+}
+
+static void on_control_status(void *arg, bool json, struct buf *out)
+{
+    struct worker *w = arg;
+    struct status s;
+
+    take_status(w, &s);
+    if (json)
+        status_write_json(&s, out);
+    else
+        status_write_text(&s, out);
+}
+
+static void dump_status(struct worker *w)
+{
+    struct buf out;
+
+    buf_init(&out, CONTROL_MAX_ANSWER);
+    on_control_status(w, true, &out);
+    if (out.n > 0)
+        out.data[out.n - 1] = '\0';
+    log_info(MODULE, "status %s", buf_cstr(&out));
+    buf_fini(&out);
+}
+
+static void on_control_flush(void *arg, struct control_request *rq)
+{
+    struct worker *w = arg;
+
+    barrier_ask(&w->barrier, rq);
+}
+
+static void on_control_stop(void *arg)
+{
+    struct worker *w = arg;
+    struct supervision *sup = w->env->sup;
+    uint64_t one = 1;
+
+    atomic_store(&sup->command_stop, 1);
+    if (write(sup->to_keeper, &one, sizeof(one)) < 0)
+        log_error(MODULE, "the keeper was not told to stop: %s",
+                  strerror(errno));
+}
+
+/* ---- The stop ----------------------------------------------------------- */
+
+static void on_delivered(void *arg)
+{
+    struct worker *w = arg;
+
+    w->facts.delivered = true;
+    advance(w);
+}
+
+/* Nothing more will be tried: what is still here is counted as late, the part
+ * that could not be encoded in time included. */
+static void give_up_the_rest(struct worker *w)
+{
+    store_drop_rest(w->store, DROP_DEADLINE);
+}
+
+static void write_receipt(struct worker *w)
+{
+    struct supervision *sup = w->env->sup;
+    struct ledger l;
+    struct ledger_facts f = {
+        .reason = stop_reason_name(atomic_load(&sup->stop_request)),
+        .duration_ms = (mono_ns() - w->life.stop_at_ns) / MS,
+        .stage_ms = w->life.stage_ms,
+        .worker_deaths = atomic_load(&sup->worker_deaths),
+    };
+
+    ledger_collect(&l, reader_agg(w->reader), w->store);
+    l.left_for_successor = w->n_left;
+    ledger_finish(&l);
+    f.exit_status =
+        ledger_exit_status(&l, atomic_load(&sup->dropped_before_stop));
+    w->exit_status = f.exit_status;
+    if (f.exit_status == 4)
+        log_error(MODULE, "the ledger does not balance; please report this "
+                          "with the receipt below");
+    ledger_emit_receipt(&l, &f, w->env->run_dir, w->life.deadline_ns);
+    atomic_store(&sup->exit_status, f.exit_status);
+    atomic_store(&sup->receipt_written, 1);
+}
+
+static void begin_teardown(struct worker *w);
+
+static void enter_stage(struct worker *w)
+{
+    const struct config *c = w->env->config;
+    uint64_t end_ns = lifecycle_stage_end_ns(&w->life);
+
+    atomic_store(&w->env->sup->stage, w->life.stage);
+    switch (w->life.stage) {
+    case STAGE_DRAIN:
+        reader_order(w->reader, READER_DRAIN, end_ns);
+        break;
+    case STAGE_CLOSE:
+        parts_hurry(w->parts, true, true);
+        if (c->flush_incomplete_buckets)
+            reader_order(w->reader, READER_CLOSE_ALL, STOP_TOKEN);
+        else
+            w->facts.closed = true;
+        break;
+    case STAGE_DELIVER:
+        if (!c->forwarder_stop_wait_for_inflight)
+            end_ns = mono_ns();
+        forwarder_drain(w->forwarder, end_ns, on_delivered, w);
+        break;
+    case STAGE_SAVE:
+        give_up_the_rest(w);
+        break;
+    case STAGE_RECEIPT:
+        barrier_abort(&w->barrier);
+        write_receipt(w);
+        break;
+    case STAGE_DONE:
+        begin_teardown(w);
+        break;
+    case STAGE_NONE:
+    case STAGE_LINGER:
+    case STAGE_ENCODE:
+        break;
+    }
+}
+
+static void on_stage_timer(uv_timer_t *t)
+{
+    advance(t->data);
+}
+
+/* Move the stop on as far as the facts allow, then wait for the next event or
+ * the instant that the machine names. */
+static void advance(struct worker *w)
+{
+    struct supervision *sup = w->env->sup;
+    uint64_t next_ns;
+
+    if (!w->stopping || w->life.stage == STAGE_DONE)
+        return;
+    for (;;) {
+        w->facts.now_ns = mono_ns();
+        w->facts.last_data_ns = reader_last_data_ns(w->reader);
+        w->facts.n_descendants = atomic_load(&sup->n_descendants);
+        w->facts.hurry = atomic_load(&sup->hurry) != 0;
+        w->facts.encoded = w->facts.closed && parts_encoded(w->parts) ==
+                                                  parts_announced(w->parts);
+        if (!lifecycle_advance(&w->life, &w->facts, &next_ns))
+            break;
+        enter_stage(w);
+        if (w->life.stage == STAGE_DONE)
+            return;
+    }
+    if (next_ns == UINT64_MAX)
+        return;
+    uv_update_time(&w->loop);
+    (void)uv_timer_start(
+        &w->stage_timer, on_stage_timer,
+        next_ns > w->facts.now_ns ? (next_ns - w->facts.now_ns) / MS + 1 : 0,
+        0);
+}
+
+static void begin_stop(struct worker *w, enum stop_reason reason)
+{
+    struct supervision *sup = w->env->sup;
+    struct ledger l;
+
+    w->stopping = true;
+    (void)uv_timer_stop(&w->hurried_timer);
+    log_info(MODULE, "stop began reason=%s budget_ms=%u",
+             stop_reason_name(reason),
+             (unsigned)((atomic_load(&sup->deadline_ns) -
+                         atomic_load(&sup->stop_at_ns)) /
+                        MS));
+    if (atomic_load(&sup->stage) == STAGE_NONE) {
+        ledger_collect(&l, reader_agg(w->reader), w->store);
+        atomic_store(&sup->dropped_before_stop, l.dropped);
+    }
+    lifecycle_begin(&w->life, atomic_load(&sup->stage),
+                    atomic_load(&sup->stop_at_ns),
+                    atomic_load(&sup->deadline_ns), mono_ns());
+    parts_hurry(w->parts, true, true);
+    enter_stage(w);
+    advance(w);
+}
+
+/* exec: the job was told to stop and goes on. What it sent so far is delivered
+ * now, and what it still sends each second, since nobody knows how long the
+ * platform lets it. */
+static void on_hurried_timer(uv_timer_t *t)
+{
+    struct worker *w = t->data;
+
+    reader_order(w->reader, READER_CLOSE_ALL, 0);
+}
+
+static void on_hurried_over(void *arg)
+{
+    struct worker *w = arg;
+
+    if (!w->stopping)
+        forwarder_resume(w->forwarder);
+}
+
+static void begin_hurried(struct worker *w)
+{
+    parts_hurry(w->parts, true, true);
+    reader_order(w->reader, READER_CLOSE_ALL, 0);
+    forwarder_drain(w->forwarder, atomic_load(&w->env->sup->flush_deadline_ns),
+                    on_hurried_over, w);
+    (void)uv_timer_start(&w->hurried_timer, on_hurried_timer, HURRIED_FLUSH_MS,
+                         HURRIED_FLUSH_MS);
+}
+
+/* ---- Orders of the keeper ----------------------------------------------- */
+
+static void obey(struct worker *w)
+{
+    struct supervision *sup = w->env->sup;
+    uint32_t n_dump = atomic_load(&sup->n_dump);
+    uint64_t flush = atomic_load(&sup->flush_request);
+    enum stop_reason reason = atomic_load(&sup->stop_request);
+
+    if (n_dump != w->dumps_seen) {
+        w->dumps_seen = n_dump;
+        dump_status(w);
+    }
+    if (reason != STOP_NONE && !w->stopping) {
+        begin_stop(w, reason);
+        return;
+    }
+    if (flush != w->flush_seen && !w->stopping) {
+        w->flush_seen = flush;
+        begin_hurried(w);
+    }
+    advance(w); /* hurry, or a descendant fewer */
+}
+
+static void on_doorbell(uv_poll_t *p, int status, int events)
+{
+    struct worker *w = p->data;
+    uint64_t n;
+
+    (void)status;
+    (void)events;
+    while (read(w->env->sup->to_worker, &n, sizeof(n)) > 0)
+        ;
+    obey(w);
+}
+
+static void on_keeper_gone(uv_poll_t *p, int status, int events)
+{
+    struct worker *w = p->data;
+    struct supervision *sup = w->env->sup;
+    uint64_t now_ns = mono_ns();
+
+    (void)status;
+    (void)events;
+    (void)uv_poll_stop(p);
+    log_error(MODULE, "the keeper died; delivering what is here and stopping");
+    if (atomic_load(&sup->stop_request) == STOP_NONE) {
+        atomic_store(&sup->stop_at_ns, now_ns);
+        atomic_store(&sup->deadline_ns,
+                     now_ns + w->env->config->stop_timeout_ms * MS);
+        atomic_store(&sup->stop_request, STOP_KEEPER_GONE);
+    }
+    obey(w);
+}
+
+static void on_key_timer(uv_timer_t *t)
+{
+    struct worker *w = t->data;
+    char *key = NULL;
+
+    if (config_poll_key_file(w->env->config, &w->key_stamp, &key) !=
+        CONFIG_KEY_CHANGED)
+        return;
+    log_info(MODULE, "api_key_file changed: the new key is in use");
+    forwarder_set_key(w->forwarder, key);
+    explicit_bzero(key, strlen(key));
+    free(key);
+}
+
+/* ---- Up and down -------------------------------------------------------- */
+
+static void on_closed(void *arg)
+{
+    struct worker *w = arg;
+
+    w->n_closing--;
+}
+
+/* Every handle that is the worker's own. */
+static void close_handles(struct worker *w)
+{
+    uv_close((uv_handle_t *)&w->stage_timer, NULL);
+    uv_close((uv_handle_t *)&w->hurried_timer, NULL);
+    uv_close((uv_handle_t *)&w->key_timer, NULL);
+    uv_close((uv_handle_t *)&w->doorbell, NULL);
+    if (w->has_keeper_gone)
+        uv_close((uv_handle_t *)&w->keeper_gone, NULL);
+}
+
+static void begin_teardown(struct worker *w)
+{
+    if (w->control != NULL) {
+        w->n_closing++;
+        control_stop(w->control, on_closed, w);
+    }
+    if (w->parts != NULL) {
+        w->n_closing++;
+        parts_stop(w->parts, on_closed, w);
+    }
+    if (w->forwarder != NULL) {
+        w->n_closing++;
+        forwarder_close(w->forwarder, on_closed, w);
+    }
+    if (w->reader != NULL) {
+        w->n_closing++;
+        reader_order(w->reader, READER_QUIT, 0);
+        reader_join(w->reader, on_closed, w);
+    }
+    health_stop(w->health);
+    close_handles(w);
+}
+
+static int start_loop(struct worker *w)
+{
+    const struct supervision *sup = w->env->sup;
+    int rc = uv_loop_init(&w->loop);
+
+    if (rc != 0)
+        return rc;
+    (void)uv_timer_init(&w->loop, &w->stage_timer);
+    (void)uv_timer_init(&w->loop, &w->hurried_timer);
+    (void)uv_timer_init(&w->loop, &w->key_timer);
+    w->stage_timer.data = w->hurried_timer.data = w->key_timer.data = w;
+    w->doorbell.data = w->keeper_gone.data = w;
+    rc = uv_poll_init(&w->loop, &w->doorbell, sup->to_worker);
+    if (rc == 0)
+        rc = uv_poll_start(&w->doorbell, UV_READABLE, on_doorbell);
+    if (rc != 0 || sup->keeper_pidfd < 0)
+        return rc;
+    rc = uv_poll_init(&w->loop, &w->keeper_gone, sup->keeper_pidfd);
+    w->has_keeper_gone = rc == 0;
+    if (rc == 0)
+        rc = uv_poll_start(&w->keeper_gone, UV_READABLE, on_keeper_gone);
+    return rc;
+}
+
+static int start_reader(struct worker *w)
+{
+    const struct worker_env *env = w->env;
+    const struct config *c = env->config;
+    const struct reader_opts opts = {
+        .loop = &w->loop,
+        .on_event = on_reader_event,
+        .arg = w,
+        .landing = env->landing,
+        .sockets = env->sockets,
+        .ingest_region = env->ingest_region,
+        .agg = &w->wiring.agg,
+        .parser = &w->wiring.parser,
+        .eol_required = {[TRANSPORT_UDP] = c->eol_required_udp,
+                         [TRANSPORT_UDS] = c->eol_required_uds,
+                         [TRANSPORT_UDS_STREAM] = c->eol_required_uds},
+        .drop_series = !c->enable_series,
+        .drop_sketches = !c->enable_sketches,
+        .drop_events = !c->enable_events,
+        .drop_checks = !c->enable_checks,
+        .clock = &w->clock,
+        .serving = &env->sup->serving,
+    };
+
+    return reader_start(&w->reader, &opts, store_encoded_seq(w->store));
+}
+
+static int start_delivery(struct worker *w)
+{
+    const struct worker_env *env = w->env;
+    const struct parts_opts opts = {
+        .loop = &w->loop,
+        .reader = w->reader,
+        .store = w->store,
+        .encode = &w->wiring.encode,
+        .delay_ns = w->wiring.flush_delay_ns,
+        .run_dir = env->run_dir,
+        .on_encoded = on_part_encoded,
+        .arg = w,
+    };
+    int rc = parts_start(&w->parts, &opts);
+
+    if (rc == 0)
+        rc = forwarder_create(&w->forwarder, &w->loop, w->store,
+                              &w->wiring.forwarder, env->http_module);
+    if (rc != 0)
+        return rc;
+    forwarder_set_key(w->forwarder, env->config->api_key);
+    barrier_init(&w->barrier, w->reader, w->parts, w->forwarder, w->store);
+    forwarder_kick(w->forwarder); /* what a predecessor left */
+    return 0;
+}
+
+/* What is not needed to serve: failing here is one warning. */
+static void start_beside(struct worker *w)
+{
+    static const struct control_ops ops = {
+        .status = on_control_status,
+        .flush = on_control_flush,
+        .stop = on_control_stop,
+    };
+    const struct worker_env *env = w->env;
+    int rc;
+
+    for (uint32_t i = 0; i < env->sockets->n; i++) {
+        const struct socket_entry *e = &env->sockets->entries[i];
+
+        if (e->kind != SOCKET_CONTROL)
+            continue;
+        rc = control_start(&w->control, &w->loop, e->fd, &ops, w);
+        if (rc != 0)
+            log_warn(MODULE, "the control socket is not served: %s",
+                     uv_strerror(rc));
+    }
+    if (env->config->health_port != 0)
+        health_start(&w->health, env);
+    w->key_stamp = env->config->api_key_stamp;
+    if (env->config->api_key_file[0] != '\0')
+        (void)uv_timer_start(&w->key_timer, on_key_timer, KEY_FILE_POLL_MS,
+                             KEY_FILE_POLL_MS);
+}
+
+static int start(struct worker *w)
+{
+    const struct worker_env *env = w->env;
+    const struct store_opts store_opts = {.max_bytes =
+                                              env->config->store_max_bytes};
+    int rc;
+
+    process_clock_init(&w->clock, &clock_real);
+    (void)region_rollback(env->store_region);
+    rc = store_open(&w->store, env->store_region, &store_opts);
+    if (rc == 0)
+        rc = wiring_init(&w->wiring, env, env->last_stamp_s);
+    if (rc == 0)
+        rc = start_loop(w);
+    if (rc == 0)
+        rc = start_reader(w); /* from here on the sockets are read */
+    if (rc == 0)
+        rc = start_delivery(w);
+    if (rc != 0)
+        return rc;
+    lifecycle_init(&w->life, &w->wiring.lifecycle);
+    w->dumps_seen = atomic_load(&env->sup->n_dump);
+    start_beside(w);
+    obey(w); /* what was ordered before this worker lived */
+    return 0;
+}
+
+int worker_main(const struct worker_env *env)
+{
+    struct worker *w = calloc(1, sizeof(*w));
+    int rc;
+
+    if (w == NULL)
+        return 1;
+    w->env = env;
+    rc = start(w);
+    if (rc != 0) {
+        log_error(MODULE, "the worker could not start: %s", strerror(-rc));
+        return 1; /* the process ends: nothing to take apart */
+    }
+    do {
+        (void)uv_run(&w->loop, UV_RUN_DEFAULT);
+    } while (w->n_closing > 0);
+    rc = uv_loop_close(&w->loop);
+    if (rc != 0)
+        log_error(MODULE, "a handle was left open: %s", uv_strerror(rc));
+    store_close(w->store);
+    wiring_fini(&w->wiring);
+    rc = w->exit_status;
+    free(w);
+    return rc;
+}
