@@ -11,8 +11,10 @@
  * all its payloads *frozen* in one transaction. A worker killed before it leaves
  * nothing, and the part is encoded again.
  *
- * Thread:  the loop for everything but store_block_alloc/free, which any thread
- *          may call (a private mutex; the reader never does).
+ * Thread:  the loop for everything but store_block_alloc/trim, which any thread
+ *          may call (a private mutex; the reader never does). The loop alone
+ *          changes what is committed, so an allocation never evicts: it says
+ *          STORE_FULL and the loop is asked for store_evict().
  * Memory:  max_bytes of bodies in whole pages; full: the oldest frozen payload
  *          that is not in flight is evicted and counted (dropped: evicted).
  * Promise: after a kill at any instruction store_open() finds each payload in
@@ -66,9 +68,9 @@ struct payload_load {
 struct payload_draft {
     enum payload_kind kind;
     enum payload_encoding encoding;
-    uint32_t block;        /* from store_block_alloc() */
-    uint32_t n_bytes;      /* the body, compressed */
-    uint32_t n_raw_bytes;  /* the body, uncompressed */
+    uint32_t block;         /* from store_block_alloc() */
+    uint32_t n_bytes;       /* the body, compressed */
+    uint32_t n_raw_bytes;   /* the body, uncompressed */
     uint32_t n_index_bytes; /* behind the body: see split.h */
     struct payload_load load;
 };
@@ -81,7 +83,8 @@ struct payload {
     enum payload_encoding encoding;
     const void *body;
     uint32_t n_bytes, n_raw_bytes;
-    uint32_t n_attempts;
+    uint32_t n_attempts; /* begun so far, by earlier workers too */
+    bool is_half;        /* made by store_split() */
     struct payload_load load;
 };
 
@@ -91,7 +94,7 @@ struct payload {
  *  name says otherwise. */
 struct delivery_counts {
     uint64_t delivered, saved;
-    uint64_t dropped[DROP_N];
+    uint64_t dropped[DROP_N]; /* [DROP_HTTP] is the sum of dropped_http[] */
     uint64_t dropped_http[STORE_N_HTTP_CODES]; /* by status - 100 */
     uint64_t events_delivered, checks_delivered;
     uint64_t events_dropped, checks_dropped;
@@ -105,8 +108,10 @@ struct store_opts {
     size_t max_bytes;
 };
 
+/** Address space per range for region_create(). Returns the budget_bytes that go
+ *  with it. */
 #define STORE_N_RANGES 3
-void store_reserve(size_t reserve[STORE_N_RANGES], size_t max_bytes);
+size_t store_reserve(size_t reserve[STORE_N_RANGES], size_t max_bytes);
 
 struct store;
 
@@ -116,20 +121,32 @@ int store_open(struct store **out, struct region *r,
                const struct store_opts *opts);
 void store_close(struct store *s);
 
-/** Room for @n bytes (whole pages). Returns 0 and *block, or STORE_FULL when not
- *  even evicting helps. Any thread but the reader. */
+/** Bytes of all bodies together that the store takes. */
+size_t store_max_bytes(const struct store *s);
+
+/** Room for @n > 0 bytes (whole pages). Returns 0 and *block, or STORE_FULL: the
+ *  loop may store_evict(), then the same is tried again. Any thread but the
+ *  reader. */
 enum store_rc { STORE_FULL = 1 };
 int store_block_alloc(struct store *s, size_t n, uint32_t *block);
 void *store_block_bytes(struct store *s, uint32_t block);
-/** Give back what lies beyond @keep bytes, or all of it (keep = 0). */
+/** Of a block of @n bytes, give back what lies beyond @keep bytes, or all of it
+ *  (keep = 0). Not for blocks that were committed. Any thread but the reader. */
 void store_block_trim(struct store *s, uint32_t block, size_t n, size_t keep);
+
+/** Drop the oldest payloads that are not taken (counted, one transaction each)
+ *  until a block of @n bytes can be had. Returns 0, or STORE_FULL when even that
+ *  does not help: then nothing is left to evict, or @n is above max_bytes. Loop. */
+int store_evict(struct store *s, size_t n);
 
 /** Sequence number of the last part that is encoded (0 = none). */
 uint64_t store_encoded_seq(const struct store *s);
 
 /** The part @seq is encoded: its drafts become frozen payloads, @lost is counted
  *  as dropped for @cause (what could not become a payload). One transaction.
- *  Loop. */
+ *  Consumes the drafts' blocks. Cannot fail: when the table of payloads is full
+ *  the oldest go, and where none can go the draft itself is counted as evicted.
+ *  @seq <= store_encoded_seq(): only the blocks are given back. Loop. */
 struct store_loss {
     struct payload_load load;
     enum drop_cause cause;
@@ -142,12 +159,19 @@ void store_commit_part(struct store *s, uint64_t seq,
  *  The caller takes it (private mark, gone with the process) until it settles,
  *  splits or puts it back. */
 struct payload *store_take(struct store *s);
+/** The same among some kinds: @kinds is a set of 1u << PAYLOAD_... bits. */
+struct payload *store_take_kinds(struct store *s, unsigned kinds);
 void store_put_back(struct store *s, struct payload *p);
 
 /** Before the last byte of the body is given away. Commits. */
 void store_mark_maybe_sent(struct store *s, struct payload *p);
 
-/** A further attempt begins: counts retried, and ambiguous where it may double. */
+/** The intake answered that it did not take the body: a further attempt cannot
+ *  double anything. Commits. */
+void store_mark_refused(struct store *s, struct payload *p);
+
+/** An attempt begins. Every one but the payload's first counts as retried, and
+ *  as ambiguous where the body may double: maybe_sent, and no series. Commits. */
 void store_count_attempt(struct store *s, struct payload *p);
 
 /** The fate is known: counted, freed. One transaction. */
@@ -155,18 +179,23 @@ void store_settle_delivered(struct store *s, struct payload *p);
 void store_settle_dropped(struct store *s, struct payload *p,
                           enum drop_cause cause, int http_status);
 
-/** 413: two payloads in place of one, in one transaction. Returns 0, or
- *  STORE_CANNOT_SPLIT (one item: the caller drops it) or STORE_FULL. */
+/** 413: two payloads in place of one, in one transaction; they keep its age.
+ *  Returns 0 (@p is gone), or, with @p still the caller's, STORE_CANNOT_SPLIT
+ *  (one item: the caller drops it) or STORE_FULL (no memory: put it back). */
 enum store_split_rc { STORE_CANNOT_SPLIT = 2 };
 int store_split(struct store *s, struct payload *p);
 
-/** Stop: nothing more will be tried; count what is left as dropped. */
+/** Stop: nothing more will be tried; count what is left as dropped, taken ones
+ *  too (their holders may only put them back or settle them, which does nothing
+ *  more). */
 void store_drop_rest(struct store *s, enum drop_cause cause);
 
 struct store_stats {
     uint32_t n_payloads, n_taken;
     uint64_t bytes;
-    struct payload_load load; /* of all payloads not settled: in flight */
+    struct payload_load load;     /* of all payloads not settled: in flight */
+    struct payload_load accepted; /* of all parts committed, losses included:
+                                     = delivered + saved + dropped + load */
 };
 void store_stats(const struct store *s, struct store_stats *out);
 const struct delivery_counts *store_counts(const struct store *s);
