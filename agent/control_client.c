@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * status, flush and stop: the clients of the control socket. Each sends one
+ * request line and prints the answer.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agent/cli.h"
+
+struct request {
+    const char *socket;
+    bool json;
+    bool wait;
+    unsigned timeout_s; /* 0 = none */
+};
+
+/* Options of the three commands; the table of cli.c documents them. Returns 0,
+ * or CLI_HELP, or CLI_USAGE. */
+static int parse(struct request *rq, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"socket", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"wait", no_argument, NULL, 'w'},
+        {"timeout", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    int opt;
+
+    *rq = (struct request){.socket = cli_default_control_socket()};
+    optind = 1;
+    while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        char *end;
+
+        switch (opt) {
+        case 's':
+            rq->socket = optarg;
+            break;
+        case 'j':
+            rq->json = true;
+            break;
+        case 'w':
+            rq->wait = true;
+            break;
+        case 't':
+            errno = 0;
+            rq->timeout_s = (unsigned)strtoul(optarg, &end, 10);
+            if (errno != 0 || *end != '\0' || rq->timeout_s > 86400) {
+                fprintf(stderr, "--timeout: %s is not 0..86400 seconds\n",
+                        optarg);
+                return CLI_USAGE;
+            }
+            break;
+        case 'h':
+            (void)cli_help(argv[0], stdout);
+            return CLI_HELP;
+        default:
+            return CLI_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "%s: unexpected argument %s; see retriever %s --help\n",
+                argv[0], argv[optind], argv[0]);
+        return CLI_USAGE;
+    }
+    return 0;
+}
+
+static int open_control(const struct request *rq)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct timeval tv = {.tv_sec = (time_t)rq->timeout_s};
+    int fd;
+
+    if (strlen(rq->socket) >= sizeof(a.sun_path)) {
+        fprintf(stderr, "%s: longer than the path of a socket may be\n",
+                rq->socket);
+        return -1;
+    }
+    memcpy(a.sun_path, rq->socket, strlen(rq->socket) + 1);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
+        fprintf(stderr,
+                "%s: %s\nIs the agent running? Its control_socket is named "
+                "with --socket or DD_CONTROL_SOCKET.\n",
+                rq->socket, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    if (rq->timeout_s > 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    return fd;
+}
+
+/* Send @line, copy the answer to @out. Returns the bytes copied, or -1. */
+static ssize_t ask(const struct request *rq, const char *line, FILE *out,
+                   char *head, size_t n_head)
+{
+    int fd = open_control(rq);
+    ssize_t sum = 0;
+    size_t n = strlen(line);
+    char b[4096];
+
+    if (fd < 0)
+        return -1;
+    if (send(fd, line, n, MSG_NOSIGNAL) != (ssize_t)n) {
+        fprintf(stderr, "%s: %s\n", rq->socket, strerror(errno));
+        close(fd);
+        return -1;
+    }
+    for (;;) {
+        ssize_t got = read(fd, b, sizeof(b));
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            fprintf(stderr, "%s: %s\n", rq->socket,
+                    errno == EAGAIN ? "no answer within --timeout"
+                                    : strerror(errno));
+            sum = -1;
+            break;
+        }
+        if (got == 0)
+            break;
+        if (sum == 0 && n_head > 0) {
+            size_t keep = (size_t)got < n_head - 1 ? (size_t)got : n_head - 1;
+
+            memcpy(head, b, keep);
+            head[keep] = '\0';
+        }
+        if (out != NULL)
+            (void)fwrite(b, 1, (size_t)got, out);
+        sum += got;
+    }
+    close(fd);
+    if (sum == 0)
+        fprintf(stderr, "%s: the agent ended before it answered\n", rq->socket);
+    return sum;
+}
+
+int cmd_status(int argc, char **argv)
+{
+    struct request rq;
+    int rc = parse(&rq, argc, argv);
+
+    if (rc != 0)
+        return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
+    return ask(&rq, rq.json ? "status json\n" : "status\n", stdout, NULL, 0) > 0
+               ? EXIT_OK
+               : EXIT_FAILED;
+}
+
+int cmd_flush(int argc, char **argv)
+{
+    char answer[512] = "";
+    struct request rq;
+    int rc = parse(&rq, argc, argv);
+    bool flushed;
+
+    if (rc != 0)
+        return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
+    if (!rq.wait) { /* begun, not waited for */
+        int fd = open_control(&rq);
+        bool sent = fd >= 0 && send(fd, "flush\n", 6, MSG_NOSIGNAL) == 6;
+
+        if (fd >= 0)
+            close(fd);
+        return sent ? EXIT_OK : EXIT_FAILED;
+    }
+    if (ask(&rq, "flush\n", rq.json ? stdout : NULL, answer, sizeof(answer)) <=
+        0)
+        return EXIT_FAILED;
+    flushed = strncmp(answer, "{\"flushed\":true", 15) == 0;
+    if (!rq.json)
+        puts(flushed ? "everything received before this is delivered"
+                     : "the agent stopped before everything was delivered; "
+                       "its receipt names the rest");
+    return flushed ? EXIT_OK : EXIT_FAILED;
+}
+
+int cmd_stop(int argc, char **argv)
+{
+    struct request rq;
+    int rc = parse(&rq, argc, argv);
+
+    if (rc != 0)
+        return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
+    return ask(&rq, "stop\n", rq.json ? stdout : NULL, NULL, 0) > 0
+               ? EXIT_OK
+               : EXIT_FAILED;
+}
