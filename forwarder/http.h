@@ -11,7 +11,8 @@
  * Memory:  request bodies are borrowed until the callback; of a response at most
  *          HTTP_BODY_MAX bytes are kept.
  * Promise: each started request gives exactly one callback, from the loop, never
- *          from inside http_ops.start(). TLS is verified unless the user switched
+ *          from inside http_ops.start(). An answer whose head came whole counts,
+ *          whatever becomes of the connection afterwards. TLS is verified unless the user switched
  *          that off; no redirect is followed; no key is ever logged.
  */
 #ifndef RETRIEVER_FORWARDER_HTTP_H
@@ -28,8 +29,8 @@
 /** Everything borrowed for the life of the struct http. */
 struct http_config {
     const char *user_agent;
-    const char *ca_file;     /* "" = the system's */
-    const char *min_tls;     /* "tlsv1.2", "tlsv1.3" (also 1.0, 1.1) */
+    const char *ca_file; /* "" = the system's */
+    const char *min_tls; /* "tlsv1.2", "tlsv1.3" (also 1.0, 1.1) */
     bool skip_verify;
     bool http1_only;
     uint32_t timeout_ms;     /* of one whole exchange */
@@ -40,10 +41,10 @@ struct http_config {
 };
 
 enum http_error {
-    HTTP_OK,        /* an answer came: see status */
-    HTTP_DNS,       /* the name was not found */
-    HTTP_CONNECT,   /* refused, unreachable */
-    HTTP_TLS,       /* handshake or certificate */
+    HTTP_OK,      /* an answer came: see status */
+    HTTP_DNS,     /* the name was not found */
+    HTTP_CONNECT, /* refused, unreachable */
+    HTTP_TLS,     /* handshake or certificate */
     HTTP_TIMEOUT,
     HTTP_RESET,     /* the connection ended early */
     HTTP_CANCELLED, /* by http_ops.close() */
@@ -69,7 +70,7 @@ struct http_request {
     const char *const *headers; /* "Name: value", NULL terminated; copied */
     const void *body;
     size_t n_body;
-    uint32_t timeout_ms; /* 0 = the configured one */
+    uint32_t timeout_ms;      /* 0 = the configured one */
     http_sending_fn *sending; /* may be NULL */
     http_done_fn *done;
     void *arg;
@@ -79,9 +80,15 @@ struct http; /* opaque */
 
 struct http_ops {
     const char *build; /* RETRIEVER_VERSION of the module; must equal ours */
+    /** The slow part, once per process and before create(): any thread. Returns
+     *  0 or -errno. @key_log_file: as in struct http_config. */
+    int (*prepare)(const char *key_log_file);
+    /** @cfg is borrowed for the life of *out. Returns 0, -ENOMEM, or -EINVAL for
+     *  a min_tls that is none of the words above. */
     int (*create)(struct http **out, uv_loop_t *loop,
                   const struct http_config *cfg);
-    /** Returns 0 or -ENOMEM; then no callback comes. */
+    /** Everything but the body is copied. Returns 0, -ENOMEM, or -ECANCELED after
+     *  close(); then no callback comes. */
     int (*start)(struct http *h, const struct http_request *rq);
     /** Cancel what runs (callbacks come with HTTP_CANCELLED), then free; closed is
      *  called from the loop when no handle of ours is left on it. */

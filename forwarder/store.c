@@ -546,6 +546,25 @@ void store_stats(const struct store *s, struct store_stats *out)
     };
 }
 
+uint64_t store_last_age(const struct store *s)
+{
+    return s->head->next_id - 1;
+}
+
+uint64_t store_oldest_age(const struct store *s)
+{
+    uint64_t oldest = 0;
+
+    for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
+        uint32_t i = s->lists[k].first;
+
+        if (i != NO_ENTRY &&
+            (oldest == 0 || s->entries[i].fixed.order < oldest))
+            oldest = s->entries[i].fixed.order;
+    }
+    return oldest;
+}
+
 const struct delivery_counts *store_counts(const struct store *s)
 {
     return &s->head->counts;

@@ -198,6 +198,11 @@ struct store_stats {
                                      = delivered + saved + dropped + load */
 };
 void store_stats(const struct store *s, struct store_stats *out);
+/** For who waits until all of now is settled: the last age given out, and the age
+ *  of the oldest payload, taken or not (0 = none). Halves have the age of what
+ *  they were. */
+uint64_t store_last_age(const struct store *s);
+uint64_t store_oldest_age(const struct store *s);
 const struct delivery_counts *store_counts(const struct store *s);
 
 #endif
