@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""First figures: the agent beside a bare recvmmsg sink, in one run.
+
+Agent or sink on core 0, the sender on core 1. Ratios are what counts: machines
+differ and drift. `taken` is what was received of what was sent; `above the sink`
+is the agent's CPU per metric minus the sink's.
+
+  tests/bench/run.py [--seconds S] [--rounds N]
+"""
+import argparse
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(os.path.dirname(HERE), "support")]
+import harness  # noqa: E402
+
+BUILD = os.path.dirname(harness.BINARY)
+SINK = os.path.join(BUILD, "tests", "bench", "sink")
+CORES = os.sched_getaffinity(0)
+AGENT_CORE, LOAD_CORE = min(CORES), max(CORES)
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def pin(core):
+    return lambda: os.sched_setaffinity(0, {core})
+
+
+def cpu_ns(pid):
+    """Run time of all threads, exact, by the scheduler."""
+    total = 0
+    for tid in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/schedstat" % (pid, tid)) as f:
+            total += int(f.read().split()[0])
+    return total
+
+
+def rss_kib(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+
+
+def load(where, pack, seconds, contexts):
+    """The sender's own report: lines and datagrams that it got rid of."""
+    r = subprocess.run(
+        [harness.BINARY, "send", *where, "--demo", "--rate", "0",
+         "--seconds", str(seconds), "--pack", str(pack), "--contexts",
+         str(contexts), "--tags", "4", "--types", "c"],
+        stdout=subprocess.PIPE, check=True, preexec_fn=pin(LOAD_CORE))
+    return json.loads(r.stdout.decode().strip().splitlines()[-1])
+
+
+class Sink:
+    def __init__(self, kind, tmp):
+        self.where = ["--udp", "127.0.0.1:18125"] if kind == "udp" else \
+            ["--uds", os.path.join(tmp, "sink")]
+        self.p = subprocess.Popen(
+            [SINK, kind, self.where[1].split(":")[-1]],
+            stdout=subprocess.PIPE, preexec_fn=pin(AGENT_CORE))
+        self.p.stdout.readline()
+
+    def cpu(self):
+        return cpu_ns(self.p.pid)
+
+    def datagrams(self):
+        self.p.send_signal(signal.SIGTERM)
+        return json.loads(self.p.communicate()[0])["datagrams"]
+
+
+class Agent:
+    def __init__(self, kind, intake):
+        self.a = harness.Agent(intake, env={"DD_LOG_LEVEL": "warn",
+                                            "DD_STOP_TIMEOUT": "60"},
+                               ready=False)
+        harness.eventually(lambda: os.path.exists(self.a.control) and
+                           self.a.worker_pid())
+        self.pid = self.a.worker_pid()
+        for tid in os.listdir("/proc/%d/task" % self.pid):
+            os.sched_setaffinity(int(tid), {AGENT_CORE})
+        name = next(n for n in self.a.status()["listeners"] if
+                    n.startswith("udp"))
+        self.where = ["--udp", "127.0.0.1:" + name.rsplit(":", 1)[1]] if \
+            kind == "udp" else ["--uds", self.a.uds]
+
+    def cpu(self):
+        return cpu_ns(self.pid)
+
+    def datagrams(self):
+        self.receipt = self.a.stop(timeout=120)
+        self.a.close()
+        return self.receipt["received"]["datagrams"]
+
+
+def one(make, pack, seconds, contexts):
+    t = make()
+    before = t.cpu()
+    sent = load(t.where, pack, seconds, contexts)
+    cpu = t.cpu() - before
+    n = t.datagrams()
+    lines = sent["lines"] * n / max(1, sent["datagrams"])
+    return {"sent": sent["datagrams"], "taken": n,
+            "share": n / max(1, sent["datagrams"]),
+            "rate": n / seconds, "lines": lines,
+            "cpu": cpu / max(1, lines)}
+
+
+def compare(kind, pack, args, contexts):
+    rows = {"sink": [], "agent": []}
+    for _ in range(args.rounds):
+        with tempfile.TemporaryDirectory() as tmp:
+            rows["sink"].append(one(lambda: Sink(kind, tmp), pack,
+                                    args.seconds, contexts))
+        intake = harness.Intake()
+        rows["agent"].append(one(lambda: Agent(kind, intake), pack,
+                                 args.seconds, contexts))
+        intake.kill()
+
+    def mid(who, key):
+        return statistics.median(r[key] for r in rows[who])
+
+    print("%-4s pack %-3d  taken/s sink %9.0f agent %9.0f ratio %.2f | kept "
+          "sink %.3f agent %.3f | CPU ns/metric sink %6.1f agent %6.1f, "
+          "above %6.1f" % (
+              kind, pack, mid("sink", "rate"), mid("agent", "rate"),
+              mid("agent", "rate") / mid("sink", "rate"),
+              mid("sink", "share"), mid("agent", "share"),
+              mid("sink", "cpu"), mid("agent", "cpu"),
+              mid("agent", "cpu") - mid("sink", "cpu")), flush=True)
+
+
+def start_and_memory():
+    starts, idle = [], []
+    for _ in range(10):
+        t0 = time.monotonic()
+        a = harness.Agent("http://127.0.0.1:9", ready=False)
+        while not os.path.exists(a.uds):
+            pass
+        starts.append((time.monotonic() - t0) * 1e3)
+        harness.eventually(lambda: os.path.exists(a.control) and
+                           a.worker_pid())
+        a.status()
+        idle.append(rss_kib(a.proc.pid) / 1024)
+        worker = rss_kib(a.worker_pid()) / 1024
+        a.close()
+    print("exec to socket there: median %.1f ms, min %.1f ms; idle RSS keeper "
+          "%.1f MiB, worker %.1f MiB (HTTP client loaded)" % (
+              statistics.median(starts), min(starts),
+              statistics.median(idle), worker), flush=True)
+
+
+def in_memory():
+    for name in ("bench_parse", "bench_ingest", "bench_encode"):
+        path = os.path.join(BUILD, "tests", "bench", name)
+        if os.access(path, os.X_OK):
+            print("--- %s" % name, flush=True)
+            subprocess.run([path], check=True, preexec_fn=pin(AGENT_CORE))
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--seconds", type=float, default=3)
+    p.add_argument("--rounds", type=int, default=3)
+    args = p.parse_args()
+    in_memory()
+    start_and_memory()
+    for kind in ("udp", "uds"):
+        for pack in (1, 15):
+            compare(kind, pack, args, 10000)
+
+
+main()
