@@ -23,7 +23,7 @@ struct list {
 };
 
 /** The entry that @node is the member @member of. */
-#define LIST_ENTRY(node, type, member) \
+#define LIST_ENTRY(node, type, member)                                         \
     ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)

@@ -246,7 +246,8 @@ uint64_t log_n_dropped(void)
     return atomic_load(&sink.n_dropped);
 }
 
-static void give(const char *line, size_t n)
+/* False: the sink did not take it. */
+static bool give(const char *line, size_t n)
 {
     int fd = atomic_load(&sink.fd);
     int kind = atomic_load(&sink.kind);
@@ -262,10 +263,10 @@ static void give(const char *line, size_t n)
                    : write(fd, line, n);
     } while (done < 0 && errno == EINTR);
     if (done == (ssize_t)n)
-        return;
+        return true;
 dropped:
     atomic_fetch_add(&sink.n_dropped, 1);
-    atomic_fetch_add(&sink.n_dropped_new, 1);
+    return false;
 }
 
 /* ---- A line --------------------------------------------------------------- */
@@ -311,7 +312,7 @@ static size_t append_escaped(char *out, size_t room, const char *s, size_t n)
     return to;
 }
 
-static void give_text(enum log_level level, const char *when,
+static bool give_text(enum log_level level, const char *when,
                       const char *module, const char *message, size_t n)
 {
     static const char *const words[] = {"", "ERROR", "WARN", "INFO", "DEBUG"};
@@ -322,13 +323,14 @@ static void give_text(enum log_level level, const char *when,
 
     at += append_escaped(line + at, sizeof(line) - 1 - at, message, n);
     line[at++] = '\n';
-    give(line, at);
+    return give(line, at);
 }
 
-static void give_json(enum log_level level, const char *when,
+static bool give_json(enum log_level level, const char *when,
                       const char *module, const char *message, size_t n)
 {
     struct buf line;
+    bool given;
 
     buf_init(&line, LOG_LINE_BYTES);
     do { /* escapes may make it too long for one write: then less of it */
@@ -346,8 +348,9 @@ static void give_json(enum log_level level, const char *when,
         (void)buf_putc(&line, '\n');
         n /= 2;
     } while (line.failed && n > 0);
-    give(line.data, line.n);
+    given = line.data != NULL && give(line.data, line.n);
     buf_fini(&line);
+    return given;
 }
 
 /* False: this site said enough in this window. *n_suppressed: what the window
@@ -383,6 +386,7 @@ void log_write(struct log_site *site, enum log_level level, const char *module,
     uint32_t n_suppressed = 0;
     uint64_t n_dropped;
     bool was_cut;
+    bool given;
     va_list args;
     size_t n;
     int want;
@@ -409,10 +413,11 @@ void log_write(struct log_site *site, enum log_level level, const char *module,
         n += (size_t)snprintf(message + n, 64, " log_lines_dropped=%llu",
                               (unsigned long long)n_dropped);
     format_time(when, sizeof(when));
-    if (atomic_load(&sink.json))
-        give_json(level, when, module, message, n);
-    else
-        give_text(level, when, module, message, n);
+    given = atomic_load(&sink.json)
+                ? give_json(level, when, module, message, n)
+                : give_text(level, when, module, message, n);
+    if (!given)
+        atomic_fetch_add(&sink.n_dropped_new, n_dropped + 1);
 }
 
 int log_parse_level(const char *name, enum log_level *out)

@@ -96,12 +96,12 @@ static inline bool log_enabled(enum log_level level)
 void log_write(struct log_site *site, enum log_level level, const char *module,
                const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
-#define LOG_AT(level, module, ...)                                 \
-    do {                                                           \
-        static struct log_site log_site_;                          \
-                                                                   \
-        if (log_enabled(level))                                    \
-            log_write(&log_site_, (level), (module), __VA_ARGS__); \
+#define LOG_AT(level, module, ...)                                             \
+    do {                                                                       \
+        static struct log_site log_site_;                                      \
+                                                                               \
+        if (log_enabled(level))                                                \
+            log_write(&log_site_, (level), (module), __VA_ARGS__);             \
     } while (0)
 
 #define log_error(module, ...) LOG_AT(LOG_LEVEL_ERROR, module, __VA_ARGS__)
