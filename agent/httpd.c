@@ -45,14 +45,26 @@ int httpd_module_open(void)
     return fd >= 0 ? fd : open_in(RETRIEVER_MODULE_DIR);
 }
 
+/* The loader remembers libraries by the name they were loaded under, and would
+ * give back an earlier one when the number of its descriptor is in use again.
+ * So no name is used twice: each has one more slash. */
+static void unique_path(char *path, size_t n, int fd)
+{
+    static unsigned n_loads;
+    static const char slashes[] = "////////////////////////////////";
+    int n_slashes = 2 + (int)(n_loads++ % (sizeof(slashes) - 2));
+
+    (void)snprintf(path, n, "/proc/self%.*sfd/%d", n_slashes, slashes, fd);
+}
+
 int httpd_module_load(int fd, const struct httpd_module **out, char *why,
                       size_t n)
 {
     const struct httpd_module *m;
-    char path[64];
+    char path[80];
     void *lib;
 
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    unique_path(path, sizeof(path), fd);
     lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (lib == NULL) {
         (void)snprintf(why, n, "%s", dlerror());

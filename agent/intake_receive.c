@@ -84,15 +84,13 @@ int intake_route(const char *path)
 void intake_refuse(struct intake *in, enum intake_route route, unsigned status,
                    const char *why)
 {
-    char text[INTAKE_ERROR_MAX];
-
     in->n_refused++;
     in->n_errors_seen++;
+    (void)snprintf(in->last_error, sizeof(in->last_error), "%u %s: %s", status,
+                   routes[route].path, why);
     if (in->n_errors == INTAKE_ERRORS_MAX)
         return;
-    (void)snprintf(text, sizeof(text), "%u %s: %s", status, routes[route].path,
-                   why);
-    in->errors[in->n_errors] = strdup(text);
+    in->errors[in->n_errors] = strdup(in->last_error);
     if (in->errors[in->n_errors] != NULL)
         in->n_errors++;
 }

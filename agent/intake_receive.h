@@ -42,6 +42,7 @@ struct intake {
     char *errors[INTAKE_ERRORS_MAX];
     size_t n_errors;
     uint64_t n_errors_seen;
+    char last_error[INTAKE_ERROR_MAX]; /* of the latest refusal */
 };
 
 /* What stands in a request beside its path. */

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/base/contract.h"
+#include "agent/base/json.h"
 #include "agent/httpd_server.h"
 #include "agent/intake_control.h"
 #include "agent/intake_receive.h"
@@ -103,18 +103,37 @@ static unsigned take(struct serve *s, const struct httpd_request *r, int route,
     return status;
 }
 
-static void answer_status(struct httpd_reply *reply, int route, unsigned status)
+/* {"errors":[@why]} */
+static void answer_error(struct httpd_reply *reply, unsigned status,
+                         const char *why)
+{
+    struct buf out;
+    struct json j;
+
+    buf_init(&out, 2 * INTAKE_ERROR_MAX);
+    json_init(&j, &out);
+    json_object(&j);
+    json_key(&j, "errors");
+    json_array(&j);
+    json_str(&j, why);
+    json_end(&j);
+    json_end(&j);
+    answer_json(reply, status,
+                json_finish(&j) == 0 ? buf_cstr(&out) : "{\"errors\":[]}");
+    buf_fini(&out);
+}
+
+static void answer_status(struct httpd_reply *reply, int route, unsigned status,
+                          const char *why)
 {
     int lists_errors =
         route == INTAKE_ROUTE_SERIES_V2 || route == INTAKE_ROUTE_SKETCHES;
 
-    if (status >= 200 && status < 300)
+    if (status >= 300)
+        answer_error(reply, status, why);
+    else
         answer_json(reply, status,
                     lists_errors ? "{\"errors\":[]}" : "{\"status\":\"ok\"}");
-    else if (status == 403)
-        answer_json(reply, status, "{\"errors\":[\"Forbidden\"]}");
-    else
-        answer_json(reply, status, "{\"errors\":[\"refused\"]}");
 }
 
 static void on_payload(struct serve *s, const struct httpd_request *r,
@@ -122,6 +141,7 @@ static void on_payload(struct serve *s, const struct httpd_request *r,
 {
     int keyed = has_key(s, r);
     struct fault_outcome o;
+    char why[INTAKE_ERROR_MAX] = "injected fault";
     unsigned latency_ms;
     unsigned status;
 
@@ -130,8 +150,11 @@ static void on_payload(struct serve *s, const struct httpd_request *r,
     o = fault_next(&s->settings.plan);
     latency_ms = s->settings.latency_ms;
     status = o.status;
-    if (o.kind == FAULT_ACCEPT || o.kind == FAULT_LATE_RESET)
+    if (o.kind == FAULT_ACCEPT || o.kind == FAULT_LATE_RESET) {
         status = take(s, r, route, keyed);
+        if (status != 202)
+            memcpy(why, s->intake.last_error, sizeof(why));
+    }
     if (o.kind == FAULT_ACCEPT && status == 202 && o.status != 0)
         status = o.status;
     if (o.kind != FAULT_ACCEPT)
@@ -146,7 +169,7 @@ static void on_payload(struct serve *s, const struct httpd_request *r,
                  o.kind == FAULT_STALL;
     reply->retry_after_s = o.retry_after_s;
     if (!reply->cut)
-        answer_status(reply, route, status);
+        answer_status(reply, route, status, why);
 }
 
 static void on_dump(struct serve *s, struct httpd_reply *reply, int all)
@@ -175,7 +198,6 @@ static void on_control(struct serve *s, const struct httpd_request *r,
 {
     struct intake_order order = {0};
     char why[120] = "";
-    char text[160];
     int rc;
 
     (void)pthread_mutex_lock(&s->lock);
@@ -191,8 +213,7 @@ static void on_control(struct serve *s, const struct httpd_request *r,
         answer_json(reply, 200, "{\"status\":\"ok\"}");
         return;
     }
-    (void)snprintf(text, sizeof(text), "{\"errors\":[\"%s\"]}", why);
-    answer_json(reply, 400, text);
+    answer_error(reply, 400, why);
 }
 
 /* Down without a control address: the port stays open for /control and the
