@@ -46,7 +46,7 @@ struct agg_config {
     uint32_t n_prefix_exempt;
     const struct view *tags; /* appended to every metric, event and check */
     uint32_t n_tags;
-    unsigned hist_aggregates; /* enum hist_aggregate bits */
+    unsigned hist_aggregates;                 /* enum hist_aggregate bits */
     uint8_t percentiles[AGG_MAX_PERCENTILES]; /* 0..100, ascending */
     uint32_t n_percentiles;
     const char *distribution_copy_prefix; /* NULL = no copy of histograms */
@@ -57,7 +57,7 @@ struct agg_config {
 };
 
 /** Reserve list for region_create(): AGG_N_RANGES sizes for this limit. */
-#define AGG_N_RANGES 12
+#define AGG_N_RANGES 14
 void agg_reserve(size_t reserve[AGG_N_RANGES], uint32_t context_limit,
                  size_t budget_bytes);
 
@@ -72,15 +72,33 @@ void agg_close(struct agg *a);
 
 struct ingest_counts *agg_counts(const struct agg *a);
 
+/** Write what the samples of this transaction add to the counters and commit
+ *  it. The only way to end a transaction with agg_sample() in it. */
+void agg_commit(struct agg *a);
+
+/** A packed line of which some values are applied: there is at most one, that of
+ *  the source that was being read. In the region; ingest.c saves and sets it. */
+struct agg_partial {
+    const void *source; /* position of the source; NULL = none */
+    uint32_t record, offset;
+    uint32_t n_values; /* applied */
+};
+struct agg_partial *agg_partial(const struct agg *a);
+
+/** Room is short: end the transaction and call agg_begin() before the next
+ *  line, or its new contexts and values may be folded. */
+bool agg_wants_begin(const struct agg *a);
+
 /** Start of a datagram (or of a stretch of one): makes room ahead of need, moves
  *  to the bucket of @now_s when the open one is over (which closes its part and
  *  commits). Call with no open transaction. @now_s: process clock, unix s. */
 void agg_begin(struct agg *a, int64_t now_s);
 
 /** Apply one parsed line inside the caller's transaction. Counts received by
- *  the caller; aggregated, folded and rejected (name, future) here. Saves at
+ *  the caller; aggregated, folded and rejected (name, future, unsupported) here. Saves at
  *  most AGG_MAX_SAVE bytes into the journal. */
-#define AGG_MAX_SAVE (32u * 1024)
+#define AGG_MAX_SAVE (96u * 1024)
+#define AGG_MAX_VALUES 256 /* of one call; ingest.c cuts longer lines */
 void agg_sample(struct agg *a, const struct sample *s);
 void agg_event(struct agg *a, const struct event *e);
 void agg_check(struct agg *a, const struct check *c);
@@ -100,6 +118,21 @@ void agg_release(struct agg *a, uint64_t seq);
 
 /** Latest stamp that any closed part used: what a run_path remembers. */
 int64_t agg_last_stamp(const struct agg *a);
+
+/** Contexts whose series exists already with another type; the first of them, so
+ *  that the main loop can name it (nothing is logged here). */
+struct agg_clash {
+    uint64_t n;
+    uint8_t kind, other_kind; /* enum cell_kind */
+    uint8_t name_bytes;
+    char name[128]; /* cut */
+};
+
+/** Copy the record; false: there was no clash. */
+bool agg_first_clash(const struct agg *a, struct agg_clash *out);
+
+/** "counter", "gauge", "set", "histogram", "distribution". */
+const char *agg_kind_name(unsigned kind);
 
 struct agg_stats {
     uint32_t n_contexts, n_aliases, n_parts;

@@ -40,14 +40,16 @@ struct ingest_counts {
     uint64_t closed; /* of aggregated: in parts that were closed */
     uint64_t rejected[DSD_N_RESULTS];
     uint64_t filtered[FILTER_N];
-    uint64_t events, checks;               /* accepted */
+    uint64_t events, checks;                   /* accepted */
     uint64_t events_rejected, checks_rejected; /* lines; not in rejected[] */
     uint64_t events_closed, checks_closed;
-    uint64_t damaged; /* samples lost to a damaged region */
-    uint64_t delivered_old; /* samples stamped older than 1 h, sent anyway */
+    uint64_t damaged;          /* samples lost to a damaged region */
+    uint64_t damaged_contexts; /* folded into an overflow series for that */
+    uint64_t delivered_old;    /* samples stamped older than 1 h, sent anyway */
     uint64_t bad_rate, bad_utf8, clipped_tags, clipped_hosts;
     uint64_t type_clashes; /* contexts whose series exist with another type */
-    uint64_t hist_capped;  /* values beyond the cap of a histogram cell */
+    uint64_t hist_capped;  /* values of histograms, sets and distributions that
+                              were counted but not kept in detail */
     uint64_t truncated_datagrams;
     uint64_t stream_refused, stream_oversize; /* connections */
     uint64_t kernel_drops[TRANSPORT_N];       /* datagrams, by SO_MEMINFO */

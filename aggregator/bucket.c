@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "aggregator/bucket.h"
+
+#include "aggregator/blocks.h"
+
+/* Pieces are a convenience for the encoder: near the end of the ring a piece
+ * rather grows than takes the last place of a chain. */
+#define RING_KEPT_FOR_CHAINS 64u
+
+uint32_t bucket_ring_room(const struct agg *a)
+{
+    const struct agg_head *h = a->head;
+    uint64_t last = h->open.id != 0 ? h->open.first_seq + h->open.n_pieces - 1
+                                    : h->closed_seq;
+
+    return PARTS_MAX - (uint32_t)(last - h->released_seq);
+}
+
+static void start_piece(struct agg *a, uint64_t seq)
+{
+    struct part *p = part_at(a, seq);
+
+    REQUIRE(p->state == PART_NONE);
+    region_save(a->r, p, sizeof(*p));
+    *p = (struct part){.seq = seq,
+                       .stamp_s = a->head->open.stamp_s,
+                       .state = PART_OPEN,
+                       .chain_id = a->head->open.id};
+}
+
+/*
+ * The stamp of the first part of a bucket is the bucket's start, so that series
+ * line up across agents. A life that does not know what an earlier one of the
+ * same bucket used takes its own start second. A later part takes the second in
+ * which it begins. Whatever that gives, it is later than any stamp before it.
+ */
+static int64_t next_stamp(const struct agg *a, int64_t bucket_s, int64_t now_s,
+                          bool first)
+{
+    const struct agg_head *h = a->head;
+    int64_t stamp = bucket_s + h->phase % AGG_BUCKET_S;
+
+    if (!first)
+        stamp = now_s > bucket_s ? now_s : bucket_s;
+    else if (h->closed_seq == 0 && h->last_stamp_s == 0 &&
+             bucket_of(a->cfg.life_start_s) == bucket_s)
+        stamp = a->cfg.life_start_s;
+    return stamp > h->last_stamp_s ? stamp : h->last_stamp_s + 1;
+}
+
+void bucket_place(struct agg *a, int64_t bucket_s, int64_t now_s, bool first)
+{
+    struct open_chain *o = &a->head->open;
+    struct part *p = part_at(a, o->first_seq);
+
+    REQUIRE(!o->has_data);
+    region_save(a->r, o, sizeof(*o));
+    o->stamp_s = next_stamp(a, bucket_s, now_s, first);
+    o->bucket_s = bucket_s;
+    if (first)
+        o->bucket_first_id = o->id;
+    region_set(a->r, p->stamp_s, o->stamp_s);
+}
+
+void bucket_open(struct agg *a, int64_t bucket_s, int64_t now_s, bool first)
+{
+    struct agg_head *h = a->head;
+    struct open_chain *o = &h->open;
+    uint32_t bucket_first = o->bucket_first_id;
+
+    region_save(a->r, o, sizeof(*o));
+    *o = (struct open_chain){.id = h->next_chain,
+                             .n_pieces = 1,
+                             .first_seq = h->closed_seq + 1,
+                             .bucket_first_id = bucket_first};
+    region_set(a->r, h->next_chain, h->next_chain + 1);
+    start_piece(a, o->first_seq);
+    bucket_place(a, bucket_s, now_s, first);
+}
+
+static uint32_t cells_of(const struct part *p)
+{
+    return p->chains[CHAIN_SMALL].n + p->chains[CHAIN_BIG].n +
+           p->chains[CHAIN_DIST].n + p->chains[CHAIN_STAMPED].n;
+}
+
+struct part *bucket_piece(struct agg *a, bool must)
+{
+    struct open_chain *o = &a->head->open;
+    struct part *p = part_at(a, o->first_seq + o->n_pieces - 1);
+
+    if (cells_of(p) < PIECE_CELLS || must ||
+        bucket_ring_room(a) <= RING_KEPT_FOR_CHAINS)
+        return p;
+    start_piece(a, o->first_seq + o->n_pieces);
+    region_set(a->r, o->n_pieces, o->n_pieces + 1);
+    return part_at(a, o->first_seq + o->n_pieces - 1);
+}
+
+bool bucket_had_stamp(const struct agg *a, int64_t t_s)
+{
+    const struct agg_head *h = a->head;
+
+    if (h->open.stamp_s == t_s)
+        return true;
+    for (uint32_t i = 0; i < STAMP_RING; i++) {
+        if (h->stamp_ring[i] == (uint32_t)t_s)
+            return true;
+    }
+    return false;
+}
+
+static void remember_stamp(struct agg *a)
+{
+    struct agg_head *h = a->head;
+    uint32_t *at = &h->stamp_ring[h->n_stamp_ring % STAMP_RING];
+
+    region_set(a->r, *at, (uint32_t)h->open.stamp_s);
+    region_set(a->r, h->n_stamp_ring, h->n_stamp_ring + 1);
+    region_set(a->r, h->last_stamp_s, h->open.stamp_s + h->open.max_shift);
+}
+
+void bucket_close(struct agg *a)
+{
+    struct agg_head *h = a->head;
+    const struct open_chain *o = &h->open;
+    struct ingest_counts *k = &h->counts;
+
+    for (uint32_t i = 0; i < o->n_pieces; i++) {
+        struct part *p = part_at(a, o->first_seq + i);
+
+        region_set(a->r, p->is_last, i + 1 == o->n_pieces);
+        region_set(a->r, p->state, PART_CLOSED);
+    }
+    region_set(a->r, h->closed_seq, o->first_seq + o->n_pieces - 1);
+    region_set(a->r, k->closed, k->closed + o->n_samples);
+    region_set(a->r, k->events_closed, k->events_closed + o->n_events);
+    region_set(a->r, k->checks_closed, k->checks_closed + o->n_checks);
+    remember_stamp(a);
+}
+
+void bucket_release(struct agg *a, uint64_t seq)
+{
+    struct agg_head *h = a->head;
+
+    if (seq > h->closed_seq)
+        seq = h->closed_seq;
+    while (h->released_seq < seq) {
+        struct part *p = part_at(a, h->released_seq + 1);
+
+        chains_free(a, p);
+        region_set(a->r, h->released_chain,
+                   p->is_last ? p->chain_id : p->chain_id - 1);
+        region_set(a->r, p->state, PART_NONE);
+        region_set(a->r, h->released_seq, h->released_seq + 1);
+        region_commit(a->r);
+    }
+}

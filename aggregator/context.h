@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Contexts: what the intake sees as one series, found by the spelling of the
+ * client. The first sight of a spelling pays for splitting, sorting and
+ * interning; later ones are one probe of a table.
+ *
+ * Thread:  the reader.
+ * Memory:  64 bytes and two table slots a context, names and tag sets shared; at
+ *          most context_limit and 1/64 of it for overflow, aliases bounded too.
+ * Promise: two spellings that the intake would take for one series of one type
+ *          share a context; of another type they never share a second.
+ */
+#ifndef RETRIEVER_AGGREGATOR_CONTEXT_H
+#define RETRIEVER_AGGREGATOR_CONTEXT_H
+
+#include "aggregator/hash.h"
+#include "aggregator/layout.h"
+
+/** How a spelling was meant: a metric_type, or one of these. */
+enum spelling_class {
+    SPELLING_COPY = METRIC_N_TYPES, /* distribution copy of a histogram */
+    SPELLING_OVERFLOW               /* + cell_kind */
+};
+
+enum cell_kind context_kind(unsigned spelling_class);
+
+static inline struct hash128 context_hash(const struct agg *a, struct view name,
+                                          struct view tags, unsigned class)
+{
+    struct hash128 h =
+        hash_bytes(name.p, name.n, a->head->seed[0] + class * 0x9e3779b9u);
+
+    if (tags.n == 0)
+        return h;
+    return hash_mix(h, hash_bytes(tags.p, tags.n, a->head->seed[1]));
+}
+
+/** The context of a spelling seen before; NULL: never seen, or not cached. */
+static inline struct context *context_find(const struct agg *a,
+                                           struct hash128 h)
+{
+    const struct table *t = &a->head->spelling;
+    const struct table_slot *slots = region_base(a->r, t->range_a + t->side);
+    uint32_t frag = (uint32_t)h.lo;
+
+    for (uint32_t i = frag & t->mask; slots[i].ref != 0;
+         i = (i + 1) & t->mask) {
+        uint32_t ref = slots[i].ref;
+
+        if (slots[i].frag != frag)
+            continue;
+        if ((ref & REF_ALIAS) == 0) {
+            struct context *c = &a->contexts[ref];
+
+            if (c->hash[0] == h.lo && c->hash[1] == h.hi)
+                return c;
+        } else {
+            const struct alias *al = &a->aliases[ref & ~REF_ALIAS];
+
+            if (al->hash[0] == h.lo && al->hash[1] == h.hi)
+                return &a->contexts[al->context];
+        }
+    }
+    return NULL;
+}
+
+/** First sight of a spelling. Returns its context (which may be an overflow
+ *  one), or NULL: the name is refused (DSD_NAME). */
+struct context *context_make(struct agg *a, const struct sample *s,
+                             unsigned class, struct hash128 h);
+
+/** Where samples of @s go when their context can hold nothing now; never NULL. */
+struct context *context_overflow(struct agg *a, const struct sample *s,
+                                 enum cell_kind kind);
+
+/** Forget an idle context with all its spellings. Saves less than 48 KiB. */
+void context_free(struct agg *a, struct context *c);
+
+/** Create the contexts that always exist: one overflow context per kind. */
+int context_init(struct agg *a);
+
+static inline uint32_t context_index(const struct agg *a,
+                                     const struct context *c)
+{
+    return (uint32_t)(c - a->contexts);
+}
+
+#endif

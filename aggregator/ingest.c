@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A packet is applied in stretches: lines until the journal or the room ahead
+ * runs short, or LINES_PER_COMMIT of them, then one commit that also moves the
+ * position. A line with very many values is cut at AGG_MAX_VALUES; the position
+ * then says how many of its values are applied.
+ */
+#include "aggregator/ingest.h"
+
+#include <string.h>
+
+#define LINES_PER_COMMIT 64u
+
+/* What the open transaction adds to the hot counters. */
+struct stretch {
+    uint64_t n_received;
+    uint64_t n_datagrams, n_bytes;
+    uint32_t n_lines;
+};
+
+static void count(struct ingest *in, uint64_t *counter, uint64_t n)
+{
+    region_set(in->region, *counter, *counter + n);
+}
+
+static void commit(struct ingest *in, struct stretch *st, enum transport t,
+                   struct ingest_pos *pos, struct ingest_pos to)
+{
+    struct ingest_counts *k = agg_counts(in->agg);
+
+    region_save(in->region, k, 64);
+    k->datagrams += st->n_datagrams;
+    k->bytes += st->n_bytes;
+    k->received[t] += st->n_received;
+    region_save(in->region, pos, sizeof(*pos));
+    *pos = to;
+    agg_commit(in->agg);
+    *st = (struct stretch){0};
+}
+
+/* Values of the line at @pos that a predecessor, or the last stretch, applied. */
+static uint32_t values_done(const struct ingest *in,
+                            const struct ingest_pos *pos)
+{
+    const struct agg_partial *part = agg_partial(in->agg);
+
+    if (part->source != pos || part->record != pos->record ||
+        part->offset != pos->offset)
+        return 0;
+    return part->n_values;
+}
+
+static void set_values_done(struct ingest *in, const struct ingest_pos *pos,
+                            uint32_t offset, uint32_t n)
+{
+    struct agg_partial *part = agg_partial(in->agg);
+
+    if (n == 0 && part->source != pos)
+        return;
+    region_save(in->region, part, sizeof(*part));
+    *part = (struct agg_partial){n > 0 ? pos : NULL, pos->record, offset, n};
+}
+
+static bool is_filtered(const struct ingest *in, const struct sample *s)
+{
+    return s->type == METRIC_DISTRIBUTION ? in->drop_sketches : in->drop_series;
+}
+
+/* Apply values [from, from + AGG_MAX_VALUES) of the parsed sample. Returns where
+ * to go on; 0 = the line is done. */
+static uint32_t metric(struct ingest *in, struct stretch *st, uint32_t from)
+{
+    struct sample s = in->parser.sample;
+    uint32_t left = s.n_values - from;
+
+    if (is_filtered(in, &s)) {
+        st->n_received += left;
+        count(in, &agg_counts(in->agg)->filtered[FILTER_DISABLED], left);
+        return 0;
+    }
+    s.n_values = left < AGG_MAX_VALUES ? left : AGG_MAX_VALUES;
+    if (s.type != METRIC_SET)
+        s.values += from;
+    st->n_received += s.n_values;
+    agg_sample(in->agg, &s);
+    return left > s.n_values ? from + s.n_values : 0;
+}
+
+static void rejected(struct ingest *in, struct stretch *st, enum dsd_result r)
+{
+    struct ingest_counts *k = agg_counts(in->agg);
+
+    if (r == DSD_PARSE_EVENT) {
+        count(in, &k->events_rejected, 1);
+    } else if (r == DSD_PARSE_CHECK) {
+        count(in, &k->checks_rejected, 1);
+    } else {
+        st->n_received++;
+        count(in, &k->rejected[r], 1);
+    }
+}
+
+/* One line from value @from on; as metric(). */
+static uint32_t line(struct ingest *in, struct stretch *st, const char *p,
+                     size_t n, uint32_t from)
+{
+    enum dsd_result r = dsd_parse(&in->parser, p, n);
+    struct ingest_counts *k = agg_counts(in->agg);
+
+    switch (r) {
+    case DSD_METRIC:
+        if (from < in->parser.sample.n_values)
+            return metric(in, st, from);
+        return 0;
+    case DSD_EVENT:
+        if (in->drop_events)
+            count(in, &k->events_rejected, 1);
+        else
+            agg_event(in->agg, &in->parser.event);
+        return 0;
+    case DSD_CHECK:
+        if (in->drop_checks)
+            count(in, &k->checks_rejected, 1);
+        else
+            agg_check(in->agg, &in->parser.check);
+        return 0;
+    case DSD_EMPTY:
+        return 0;
+    case DSD_PARSE_STRUCTURE:
+    case DSD_PARSE_NAME:
+    case DSD_PARSE_VALUE:
+    case DSD_PARSE_TYPE:
+    case DSD_PARSE_RATE:
+    case DSD_PARSE_TIMESTAMP:
+    case DSD_PARSE_EVENT:
+    case DSD_PARSE_CHECK:
+    case DSD_UNTERMINATED:
+    case DSD_UNSUPPORTED:
+    case DSD_NAN:
+    case DSD_NAME:
+    case DSD_FUTURE:
+    case DSD_POISON:
+    case DSD_TRUNCATED:
+    case DSD_N_RESULTS:
+        break;
+    }
+    rejected(in, st, r);
+    return 0;
+}
+
+/* The bytes behind the last LF. */
+static void last_line(struct ingest *in, struct stretch *st, const char *p,
+                      size_t n, enum transport t, unsigned flags,
+                      uint32_t *from)
+{
+    if (n == 0)
+        return;
+    if ((flags & INGEST_TRUNCATED) != 0)
+        rejected(in, st, DSD_TRUNCATED);
+    else if (in->eol_required[t])
+        rejected(in, st, DSD_UNTERMINATED);
+    else
+        *from = line(in, st, p, n, *from);
+}
+
+static bool is_full(const struct ingest *in, const struct stretch *st)
+{
+    return st->n_lines >= LINES_PER_COMMIT || agg_wants_begin(in->agg) ||
+           region_room(in->region) < AGG_MAX_SAVE + 4096;
+}
+
+void ingest_packet(struct ingest *in, struct ingest_pos *pos,
+                   uint32_t next_record, const char *packet, size_t n,
+                   enum transport t, unsigned flags, int64_t now_s)
+{
+    struct stretch st = {0};
+    uint32_t record = pos->record;
+    uint32_t from = values_done(in, pos);
+    size_t at = pos->offset;
+
+    REQUIRE(at <= n && n < UINT32_MAX);
+    agg_begin(in->agg, now_s);
+    if (at == 0 && from == 0 && (flags & INGEST_CONTINUED) == 0) {
+        st.n_datagrams = 1;
+        st.n_bytes = n;
+        if ((flags & INGEST_TRUNCATED) != 0)
+            count(in, &agg_counts(in->agg)->truncated_datagrams, 1);
+    }
+    while (at < n) {
+        const char *p = packet + at;
+        const char *lf = memchr(p, '\n', n - at);
+
+        if (lf == NULL)
+            last_line(in, &st, p, n - at, t, flags, &from);
+        else
+            from = line(in, &st, p, (size_t)(lf - p), from);
+        st.n_lines++;
+        if (from == 0)
+            at = lf == NULL ? n : (size_t)(lf - packet) + 1;
+        if (at < n && (from != 0 || is_full(in, &st))) {
+            set_values_done(in, pos, (uint32_t)at, from);
+            commit(in, &st, t, pos, (struct ingest_pos){record, (uint32_t)at});
+            agg_begin(in->agg, now_s);
+        }
+    }
+    set_values_done(in, pos, 0, 0);
+    commit(in, &st, t, pos, (struct ingest_pos){next_record, 0});
+}
+
+void ingest_skip(struct ingest *in, struct ingest_pos *pos,
+                 uint32_t next_record, enum transport t)
+{
+    struct stretch st = {0};
+
+    rejected(in, &st, DSD_POISON);
+    set_values_done(in, pos, 0, 0);
+    commit(in, &st, t, pos, (struct ingest_pos){next_record, 0});
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "aggregator/stamps.h"
+
+#include "aggregator/blocks.h"
+#include "aggregator/bucket.h"
+#include "aggregator/cell.h"
+#include "aggregator/hash.h"
+#include "aggregator/pool.h"
+#include "aggregator/table.h"
+
+#define MOST_STEPS 64 /* seconds to look for a free one */
+
+static uint32_t stamp_frag(const struct agg *a, uint32_t context, uint32_t ts_s)
+{
+    return (uint32_t)hash_u64(((uint64_t)context << 32 | ts_s) ^
+                              a->head->seed[0]);
+}
+
+static struct stamp *find(const struct agg *a, uint32_t context, uint32_t ts_s)
+{
+    const struct table *t = &a->head->stamp_index;
+    const struct table_slot *slots = table_slots(a, t);
+    uint32_t frag = stamp_frag(a, context, ts_s);
+
+    for (uint32_t i = table_home(t, frag); slots[i].ref != 0;
+         i = (i + 1) & t->mask) {
+        struct stamp *st = &a->stamps[slots[i].ref];
+
+        if (slots[i].frag == frag && st->context == context && st->ts_s == ts_s)
+            return st;
+    }
+    return NULL;
+}
+
+static void forget(struct agg *a, struct stamp *st)
+{
+    uint32_t i = (uint32_t)(st - a->stamps);
+
+    table_remove(a, &a->head->stamp_index, stamp_frag(a, st->context, st->ts_s),
+                 i);
+    region_set(a->r, st->context, 0);
+    pool_give(a, &a->head->stamps, i, &st->ts_s);
+}
+
+static struct stamp *make(struct agg *a, uint32_t context, uint32_t ts_s)
+{
+    struct pool *p = &a->head->stamps;
+    uint32_t i = 0;
+
+    if (table_room(&a->head->stamp_index) < 128)
+        a->low = true;
+    if (table_room(&a->head->stamp_index) > 0 &&
+        p->n_made - p->n_free < STAMPS_MAX)
+        i = pool_take(a, p, RANGE_STAMPS, sizeof(struct stamp),
+                      offsetof(struct stamp, ts_s));
+    if (i == 0)
+        return NULL;
+    a->stamps[i] = (struct stamp){.context = context, .ts_s = ts_s};
+    (void)table_insert(a, &a->head->stamp_index, stamp_frag(a, context, ts_s),
+                       i);
+    return &a->stamps[i];
+}
+
+static void mark_stamped(struct agg *a, struct context *c)
+{
+    uint32_t bucket_s = (uint32_t)a->head->open.bucket_s;
+
+    if ((c->marks & MARK_STAMPED) == 0)
+        region_set(a->r, c->marks, c->marks | MARK_STAMPED);
+    if (c->touched_s != bucket_s)
+        region_set(a->r, c->touched_s, bucket_s);
+}
+
+/* The record for (context, t), or for the next second when that was sent. */
+static struct stamp *place(struct agg *a, uint32_t context, uint32_t t)
+{
+    for (int k = 0; k < MOST_STEPS; k++) {
+        struct stamp *st = find(a, context, t + (uint32_t)k);
+
+        if (st == NULL) {
+            st = make(a, context, t + (uint32_t)k);
+            if (st != NULL)
+                region_set(a->r, a->head->n_stamps_open,
+                           a->head->n_stamps_open + 1);
+            return st;
+        }
+        if (st->sent_s == 0)
+            return st;
+    }
+    return NULL;
+}
+
+bool stamps_add(struct agg *a, struct context *c, const struct sample *s)
+{
+    struct stamp *st = place(a, (uint32_t)(c - a->contexts), (uint32_t)s->ts_s);
+
+    if (st == NULL)
+        return false;
+    mark_stamped(a, c);
+    region_save(a->r, st, sizeof(*st));
+    st->n += s->n_values;
+    if (c->kind == KIND_GAUGE) {
+        st->value = s->values[s->n_values - 1];
+    } else {
+        for (uint32_t i = 0; i < s->n_values; i++)
+            sum_add(&st->value, &st->comp, rated_value(s->values[i], s->rate));
+    }
+    region_set(a->r, a->head->stamped_samples,
+               a->head->stamped_samples + s->n_values);
+    return true;
+}
+
+uint32_t stamps_shift(struct agg *a, struct context *c, uint32_t shift)
+{
+    uint32_t index = (uint32_t)(c - a->contexts);
+    uint32_t stamp_s = (uint32_t)a->head->open.stamp_s;
+    struct stamp *st = find(a, index, stamp_s + shift);
+
+    if (st == NULL || st->sent_s == 0)
+        return shift; /* free, or it moves away itself when it is due */
+    while (shift < AGG_BUCKET_S + MOST_STEPS &&
+           find(a, index, stamp_s + shift) != NULL)
+        shift++;
+    st = make(a, index, stamp_s + shift);
+    if (st != NULL)
+        st->sent_s = (uint32_t)a->head->open.bucket_s;
+    return shift;
+}
+
+/* An untimed point of the same context has this second already. */
+static bool collides(const struct agg *a, const struct context *c,
+                     uint32_t ts_s)
+{
+    return (c->marks & MARK_PLAIN) != 0 &&
+           bucket_had_stamp(a, (int64_t)ts_s - c->shift);
+}
+
+static struct stamp *move_away(struct agg *a, struct context *c,
+                               struct stamp *st)
+{
+    uint32_t t = st->ts_s;
+    uint32_t i = (uint32_t)(st - a->stamps);
+
+    for (int k = 0;
+         k < MOST_STEPS && (collides(a, c, t) ||
+                            (t != st->ts_s && find(a, st->context, t) != NULL));
+         k++)
+        t++;
+    if (t == st->ts_s)
+        return st;
+    table_remove(a, &a->head->stamp_index, stamp_frag(a, st->context, st->ts_s),
+                 i);
+    region_set(a->r, st->ts_s, t);
+    (void)table_insert(a, &a->head->stamp_index, stamp_frag(a, st->context, t),
+                       i);
+    return st;
+}
+
+static void send(struct agg *a, struct stamp *st)
+{
+    struct agg_head *h = a->head;
+    struct context *c = &a->contexts[st->context];
+    struct part *p = bucket_piece(a, false);
+    uint32_t ref =
+        chain_alloc(a, p, CHAIN_STAMPED, sizeof(struct cell_stamped), false);
+    struct cell_stamped *cell;
+
+    if (ref == 0)
+        return; /* at the next turn */
+    st = move_away(a, c, st);
+    cell = block_at(a, ref);
+    *cell = (struct cell_stamped){.context = st->context,
+                                  .ts_s = st->ts_s,
+                                  .n = st->n,
+                                  .value = st->value,
+                                  .comp = st->comp};
+    region_save(a->r, st, sizeof(*st));
+    st->sent_s = (uint32_t)h->open.bucket_s;
+    region_save(a->r, &h->open, sizeof(h->open));
+    h->open.has_data = 1;
+    h->open.n_samples += st->n;
+    region_set(a->r, h->stamped_samples, h->stamped_samples - st->n);
+    region_set(a->r, h->n_stamps_open, h->n_stamps_open - 1);
+    /* The part refers to the context: not to be freed before its release. */
+    region_set(a->r, c->stamped_chain, h->open.id);
+}
+
+void stamps_turn(struct agg *a, uint32_t i, bool all)
+{
+    struct stamp *st = &a->stamps[i];
+    int64_t bucket_s = a->head->open.bucket_s;
+
+    if (st->context == 0)
+        return;
+    if (st->sent_s == 0) {
+        if (all || (int64_t)st->ts_s < bucket_s)
+            send(a, st);
+        return;
+    }
+    if ((int64_t)st->sent_s + STAMPS_KEEP_S < bucket_s &&
+        (int64_t)st->ts_s + STAMPS_KEEP_S < bucket_s)
+        forget(a, st);
+}
