@@ -6,10 +6,11 @@
  * received and is not yet committed by aggregation is applied by whoever comes
  * next.
  *
- * Thread:  the reader.
- * Memory:  n_slots buffers for datagrams and one buffer pair per stream connection,
- *          all in one memfd, populated before use so that no receive call
- *          sleeps in a page fault.
+ * Thread:  the reader; between two workers, when nobody reads, the keeper.
+ * Memory:  LANDING_SLOTS buffers for datagrams and one buffer pair per stream
+ *          connection, all in one memfd. Datagram slots are populated before use,
+ *          a connection's buffers when it is accepted and when they grow, so that
+ *          no receive call sleeps in a page fault.
  * Promise: after a kill at any instruction each received byte is applied exactly
  *          once (positions move with the commit of the ingest region).
  */
@@ -22,29 +23,67 @@
 
 #define LANDING_EMPTY (~0u) /* msg_len before the kernel has set it */
 #define LANDING_SLOTS 64
+#define LANDING_SOURCES 32 /* datagram sockets and listeners */
 
 /** Datagrams of one recvmmsg call. In shared memory, as is all it points to. */
 struct landing_batch {
     struct ingest_pos pos; /* record = slot */
+    uint64_t seq;          /* grows with each receive call */
     uint32_t source;       /* index into struct sockets, set before receiving */
-    uint32_t n_slots;
+    uint32_t slot_bytes;   /* dogstatsd_buffer_size + room for a terminator */
+    unsigned char *slots;  /* LANDING_SLOTS * slot_bytes */
     struct mmsghdr msgs[LANDING_SLOTS];
     struct iovec iovs[LANDING_SLOTS];
-    unsigned char *slots; /* n_slots * slot_bytes */
-    uint32_t slot_bytes;  /* dogstatsd_buffer_size + room for a terminator */
-    /* Poison: where the last worker died, and how often there. */
-    struct ingest_pos death_pos;
-    uint32_t n_deaths;
 };
 
-/** One stream connection; see landing.c for the layout of its two halves. */
-struct landing_conn;
+/** One receive call of a stream connection and what lies before it in the same
+ *  half of the connection's buffer. */
+struct landing_recv {
+    struct mmsghdr msg;
+    struct iovec iov;
+    struct ingest_pos pos; /* record = byte of the half where a frame begins */
+    uint64_t seq;
+    uint32_t half;       /* which half of the buffer */
+    uint32_t base_bytes; /* in the half before this call */
+};
+
+/** One stream connection: two states, of which @cur counts. The next receive
+ *  call is prepared in the other one and switched to by the store of @cur. */
+struct landing_conn {
+    int32_t fd; /* stored last; -1 = free */
+    uint32_t listener;
+    uint32_t cur;
+    uint32_t closing;      /* its end is counted: only the close is missing */
+    uint32_t window_bytes; /* populated bytes of each half */
+    struct landing_recv states[2];
+};
+
+/** What is being applied: a crash there names the record that caused it. */
+enum { LANDING_NOTHING, LANDING_BATCH, LANDING_CONN /* + its index */ };
+
+struct landing_place {
+    uint32_t what;
+    struct ingest_pos pos;
+    uint64_t seq;
+};
+
+/** First pages of the memfd. */
+struct landing_head {
+    struct landing_batch batch;
+    uint32_t applying; /* LANDING_NOTHING, _BATCH, _CONN + index */
+    uint32_t n_deaths; /* workers that died at @death in a row */
+    struct landing_place death;
+    uint32_t drops_seen[LANDING_SOURCES]; /* kernel's counter when last read */
+};
 
 /** Process handle; plain data that fork copies. */
 struct landing {
+    struct landing_head *head;
     struct landing_batch *batch;
     struct landing_conn *conns;
-    uint32_t n_conns; /* stream_max_connections */
+    unsigned char *halves; /* n_conns * 2 * half_bytes */
+    size_t half_bytes;
+    uint32_t n_conns; /* stream_max_connections; 0 without a stream listener */
     uint32_t max_frame_bytes;
     void *map;
     size_t map_bytes;
@@ -52,12 +91,78 @@ struct landing {
 };
 
 struct landing_opts {
-    uint32_t buffer_bytes;    /* longest datagram */
+    uint32_t buffer_bytes; /* longest datagram */
     uint32_t n_conns;
     uint32_t max_frame_bytes;
 };
 
+/** Create and map; all datagram slots are empty and populated. Returns 0 or
+ *  -errno. */
 int landing_create(struct landing *l, const struct landing_opts *opts);
 void landing_close(struct landing *l);
+
+/** First call of each worker: bring the page tables of this process up, so that
+ *  the kernel never faults while it hands over a message. */
+void landing_populate(struct landing *l);
+
+/* ---- Datagrams --------------------------------------------------------- */
+
+/** Empty all slots for a receive call on @source. Everything that lay there
+ *  must be applied. */
+void landing_arm(struct landing *l, uint32_t source);
+
+static inline unsigned char *landing_slot(const struct landing *l, uint32_t i)
+{
+    return l->batch->slots + (size_t)i * l->batch->slot_bytes;
+}
+
+/* ---- Stream connections ------------------------------------------------ */
+
+/** Take @fd into the free connection @i. Returns 0 or -errno (no memory for
+ *  its buffers; @fd stays the caller's). */
+int landing_conn_open(struct landing *l, uint32_t i, int fd, uint32_t listener);
+
+/** The descriptor is closed: give the buffers back. */
+void landing_conn_free(struct landing *l, uint32_t i);
+
+/** Prepare the next receive call of connection @i, keeping the bytes of a frame
+ *  that is not complete. @need: bytes of the frame that begins at the position,
+ *  its length included (4 when the length is not known). Returns the prepared
+ *  state, or NULL when memory for a longer frame was refused. */
+struct landing_recv *landing_conn_arm(struct landing *l, uint32_t i,
+                                      uint32_t need);
+
+static inline struct landing_recv *landing_state(struct landing_conn *c)
+{
+    return &c->states[c->cur];
+}
+
+/** Bytes in the current half, the last receive call included. */
+static inline uint32_t landing_filled(const struct landing_recv *st)
+{
+    return st->base_bytes +
+           (st->msg.msg_len == LANDING_EMPTY ? 0 : st->msg.msg_len);
+}
+
+static inline unsigned char *landing_half(const struct landing *l, uint32_t i,
+                                          uint32_t half)
+{
+    return l->halves + ((size_t)i * 2 + half) * l->half_bytes;
+}
+
+/* ---- Death and poison -------------------------------------------------- */
+
+/** Where the next record to apply lies: LANDING_NOTHING when none is begun. */
+struct landing_place landing_place(const struct landing *l);
+
+/** Keeper, after a worker died and the ingest region was rolled back: remember
+ *  the place. Returns how many workers in a row died there (0 = not while a
+ *  record was applied) and where the record's bytes are; from 2 on the
+ *  successor skips the record. */
+uint32_t landing_note_death(struct landing *l, const void **bytes,
+                            size_t *n_bytes);
+
+/** Two workers died at @p. */
+bool landing_poisoned(const struct landing *l, const struct landing_place *p);
 
 #endif

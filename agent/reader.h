@@ -16,9 +16,9 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "agent/base/clock.h"
 #include "agent/landing.h"
 #include "agent/sockets.h"
-#include "agent/base/clock.h"
 
 struct reader; /* opaque */
 
@@ -52,11 +52,12 @@ struct reader_opts {
     struct landing *landing;
     struct sockets *sockets;
     struct region *ingest_region;
-    const struct agg_config *agg;      /* borrowed until reader_join() */
+    const struct agg_config *agg; /* borrowed until reader_join() */
     const struct dsd_parser_opts *parser;
     bool eol_required[TRANSPORT_N];
     bool drop_series, drop_sketches, drop_events, drop_checks;
     struct process_clock *clock;
+    uint32_t stream_idle_s;    /* 0 = never */
     _Atomic uint32_t *serving; /* set to 1 when the sockets are read */
 };
 

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Datagrams: one receive call of up to LANDING_SLOTS messages into the landing
+ * zone, applied to the end before the next call. A call that comes back short
+ * has emptied the queue, so no further call is spent to hear EAGAIN.
+ */
+#include "agent/ingress.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+_Static_assert(LANDING_SOURCES >= SOCKETS_MAX, "one place for each socket");
+
+int ingress_init(struct ingress *g)
+{
+    uint32_t n = g->landing->n_conns;
+
+    g->free_conns = calloc(n + 1, sizeof(*g->free_conns));
+    g->conn_data_ns = calloc(n + 1, sizeof(*g->conn_data_ns));
+    if (g->free_conns == NULL || g->conn_data_ns == NULL) {
+        ingress_fini(g);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void ingress_fini(struct ingress *g)
+{
+    free(g->free_conns);
+    free(g->conn_data_ns);
+    g->free_conns = NULL;
+    g->conn_data_ns = NULL;
+}
+
+void ingress_conn_freed(struct ingress *g, uint32_t conn)
+{
+    g->free_conns[g->n_free++] = conn;
+}
+
+void ingress_note(struct ingress *g, enum ingress_note_kind kind,
+                  uint32_t source, int64_t value)
+{
+    struct ingress_note note = {.kind = kind, .source = source, .value = value};
+
+    (void)spsc_push(g->notes, &note);
+}
+
+void ingress_touch(struct ingress *g)
+{
+    atomic_store_explicit(&g->last_data_ns, clock_mono_ns(&clock_real),
+                          memory_order_relaxed);
+}
+
+int64_t ingress_now_s(struct ingress *g)
+{
+    return process_clock_now(g->clock, &clock_real) / CLOCK_NS_PER_S;
+}
+
+/* ---- Datagrams --------------------------------------------------------- */
+
+static void apply_batch(struct ingress *g)
+{
+    struct landing *l = g->landing;
+    struct landing_batch *b = l->batch;
+    enum transport t = g->sockets->entries[b->source].transport;
+    int64_t now_s = ingress_now_s(g);
+
+    l->head->applying = LANDING_BATCH;
+    while (b->pos.record < LANDING_SLOTS) {
+        uint32_t i = b->pos.record;
+        uint32_t n = b->msgs[i].msg_len;
+        unsigned flags = 0;
+
+        if (n == LANDING_EMPTY)
+            break;
+        if ((b->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) != 0)
+            flags = INGEST_TRUNCATED;
+        ingest_packet(&g->ingest, &b->pos, i + 1,
+                      (const char *)landing_slot(l, i), n, t, flags, now_s);
+    }
+    l->head->applying = LANDING_NOTHING;
+}
+
+enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,
+                                  unsigned max_calls)
+{
+    int fd = g->sockets->entries[source].fd;
+    enum ingress_rc rc = INGRESS_IDLE;
+
+    for (unsigned i = 0; i < max_calls; i++) {
+        int n;
+
+        landing_arm(g->landing, source);
+        n = recvmmsg(fd, g->landing->batch->msgs, LANDING_SLOTS, MSG_DONTWAIT,
+                     NULL);
+        if (n < 0 && (errno == EINTR || errno == ECONNREFUSED))
+            continue; /* an error told to the socket, not a datagram */
+        if (n < 0 && errno != EAGAIN)
+            ingress_note(g, NOTE_RECEIVE_FAILED, source, errno);
+        if (n <= 0)
+            return rc;
+        ingress_touch(g);
+        apply_batch(g);
+        rc = INGRESS_SHORT;
+        if (n < LANDING_SLOTS)
+            return rc;
+    }
+    return INGRESS_MORE;
+}
+
+/* ---- Recovery ---------------------------------------------------------- */
+
+static void recover_batch(struct ingress *g)
+{
+    struct landing_batch *b = g->landing->batch;
+    struct landing_place here = {.what = LANDING_BATCH,
+                                 .pos = b->pos,
+                                 .seq = b->seq};
+
+    if (b->pos.record >= LANDING_SLOTS ||
+        b->msgs[b->pos.record].msg_len == LANDING_EMPTY)
+        return;
+    if (landing_poisoned(g->landing, &here)) {
+        ingress_note(g, NOTE_POISON, b->source, b->msgs[b->pos.record].msg_len);
+        ingest_skip(&g->ingest, &b->pos, b->pos.record + 1,
+                    g->sockets->entries[b->source].transport);
+    }
+    apply_batch(g);
+}
+
+static void recover_conn(struct ingress *g, uint32_t i)
+{
+    struct landing_conn *c = &g->landing->conns[i];
+    struct landing_recv *st = landing_state(c);
+    struct landing_place here = {.what = LANDING_CONN + i,
+                                 .pos = st->pos,
+                                 .seq = st->seq};
+
+    g->n_live++;
+    if (c->closing != 0) {
+        ingress_stream_close(g, i);
+        return;
+    }
+    if (landing_poisoned(g->landing, &here)) {
+        const unsigned char *p =
+            landing_half(g->landing, i, st->half) + st->pos.record;
+        uint32_t n = (uint32_t)p[0] | (uint32_t)p[1] << 8 |
+                     (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+
+        ingress_note(g, NOTE_POISON, c->listener, n);
+        ingest_skip(&g->ingest, &st->pos, st->pos.record + 4 + n,
+                    g->sockets->entries[c->listener].transport);
+    }
+    if (!ingress_stream_apply(g, i))
+        return;
+    ingress_touch(g);
+    g->conn_data_ns[i] =
+        atomic_load_explicit(&g->last_data_ns, memory_order_relaxed);
+    if (!sockets_is_conn_of(g->sockets, c->listener, c->fd) ||
+        g->watch.added(g->watch.arg, i) != 0)
+        ingress_stream_close(g, i);
+}
+
+void ingress_recover(struct ingress *g)
+{
+    struct landing *l = g->landing;
+
+    landing_populate(l);
+    recover_batch(g);
+    for (uint32_t i = l->n_conns; i-- > 0;) {
+        if (l->conns[i].fd < 0)
+            g->free_conns[g->n_free++] = i;
+    }
+    for (uint32_t i = 0; i < l->n_conns; i++) {
+        if (l->conns[i].fd >= 0)
+            recover_conn(g, i);
+    }
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sockets to landing slots to aggregation: what the reader does each turn. One
+ * file per kind of socket; the parts that all share are in ingress.c.
+ *
+ * Thread:  the reader, for every call.
+ * Memory:  none beyond the landing zone and the arrays made by ingress_init().
+ * Promise: reads are bounded per call, so that no socket starves another. What
+ *          a receive call took is applied and committed before the next one.
+ */
+#ifndef RETRIEVER_AGENT_INGRESS_H
+#define RETRIEVER_AGENT_INGRESS_H
+
+#include "agent/base/clock.h"
+#include "agent/base/spsc.h"
+#include "agent/landing.h"
+#include "agent/sockets.h"
+
+/** Something worth a log line; the reader never writes logs itself. */
+enum ingress_note_kind {
+    NOTE_STREAM_REFUSED, /* value: the limit */
+    NOTE_STREAM_LENGTH,  /* value: the length; bytes: as they came */
+    NOTE_STREAM_MEMORY,  /* value: errno */
+    NOTE_STREAM_PARTIAL, /* value: bytes of a frame that did not end */
+    NOTE_ACCEPT_FAILED,  /* value: errno */
+    NOTE_RECEIVE_FAILED, /* value: errno */
+    NOTE_POISON,         /* value: bytes skipped */
+    NOTE_KERNEL_DROPS,   /* value: datagrams */
+    NOTE_CLOCK_STEPPED,  /* value: seconds, signed */
+    NOTE_STOP_FAILED     /* value: errno; the socket goes on receiving */
+};
+
+struct ingress_note {
+    enum ingress_note_kind kind;
+    uint32_t source; /* index into struct sockets */
+    int64_t value;
+    unsigned char bytes[16];
+    uint32_t n_bytes;
+};
+
+/** Told by the stream code when a connection comes or goes, so that the reader
+ *  can watch its descriptor. @removed runs before the descriptor is closed and
+ *  calls ingress_conn_freed(), at once or later. */
+struct ingress_watch {
+    void *arg;
+    int (*added)(void *arg, uint32_t conn);
+    void (*removed)(void *arg, uint32_t conn);
+};
+
+struct ingress {
+    struct ingest ingest;
+    struct region *region;
+    struct ingest_counts *counts;
+    struct landing *landing;
+    const struct sockets *sockets;
+    struct process_clock *clock;
+    _Atomic uint64_t last_data_ns; /* monotonic; 0 = none yet */
+    struct spsc *notes;
+    struct ingress_watch watch;
+    uint32_t stream_idle_s; /* 0 = never */
+
+    uint32_t *free_conns; /* stack of free indices */
+    uint32_t n_free;
+    uint64_t *conn_data_ns; /* last bytes of each connection */
+    uint32_t n_live;        /* connections */
+    bool accept_paused;     /* out of descriptors until the next tick */
+};
+
+/** What one bounded read of a source said. */
+enum ingress_rc {
+    INGRESS_IDLE,  /* nothing was there */
+    INGRESS_SHORT, /* all that was there is taken */
+    INGRESS_MORE   /* the bound was reached: there may be more */
+};
+
+/** Everything but the arrays is filled by the caller. Returns 0 or -ENOMEM. */
+int ingress_init(struct ingress *g);
+void ingress_fini(struct ingress *g);
+
+/** The watch has forgotten @conn: its index may be used again. */
+void ingress_conn_freed(struct ingress *g, uint32_t conn);
+
+/** Apply what a dead worker had received and not committed, skip what killed
+ *  two, drop connections whose descriptor is gone. */
+void ingress_recover(struct ingress *g);
+
+/** Datagrams of @source, at most @max_calls receive calls. */
+enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,
+                                  unsigned max_calls);
+
+/** Put one line for the log into the ring; a full ring drops it. */
+void ingress_note(struct ingress *g, enum ingress_note_kind kind,
+                  uint32_t source, int64_t value);
+
+/** Wall seconds of the process clock; remembers that data came. */
+int64_t ingress_now_s(struct ingress *g);
+void ingress_touch(struct ingress *g);
+
+/* ---- ingress_udp.c, ingress_uds.c -------------------------------------- */
+
+/** No datagram arrives after this and one RCU grace period; the queue stays
+ *  readable. Never for sockets that somebody else holds. Returns 0 or -errno. */
+int ingress_udp_stop(int fd);
+int ingress_uds_stop(int fd);
+
+/** Read the kernel's drop counter of a UDP socket into the counts. */
+void ingress_udp_drops(struct ingress *g, uint32_t source);
+
+/** Bytes that wait in a datagram socket's receive queue. */
+uint32_t ingress_queued_bytes(int fd);
+
+/* ---- ingress_stream.c -------------------------------------------------- */
+
+/** Accept at most @max connections of the listener @source. */
+enum ingress_rc ingress_accept(struct ingress *g, uint32_t source,
+                               unsigned max);
+
+/** Bytes of connection @conn, at most @max_calls receive calls. The connection
+ *  may be gone when this returns. */
+enum ingress_rc ingress_stream_read(struct ingress *g, uint32_t conn,
+                                    unsigned max_calls);
+
+/** Apply the complete frames that lie in the buffer of @conn. Returns false when
+ *  the connection had to be closed. */
+bool ingress_stream_apply(struct ingress *g, uint32_t conn);
+
+/** New connections are refused by the kernel; those it holds stay. */
+int ingress_listener_stop(int fd);
+
+/** The peer can send no more; what it sent stays readable. */
+void ingress_stream_stop(struct ingress *g, uint32_t conn);
+
+/** Close connections without data for stream_idle_s. */
+void ingress_stream_idle(struct ingress *g);
+
+/** Close @conn: a frame that is not complete counts as rejected (truncated). */
+void ingress_stream_close(struct ingress *g, uint32_t conn);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The end of the intake. Sockets that end with us are told to accept nothing
+ * more; what they accepted is read to the end. A sender that was past the check
+ * inside the kernel when the socket was stopped may still queue its datagram: it
+ * does so inside an RCU read section (UDP) or under the socket's lock (Unix), so
+ * one grace period later nothing can come any more, and the last read is exact.
+ *
+ * Sockets that somebody else holds too are never stopped, for that would act on
+ * the socket for ever, for the successor as well: they are emptied once.
+ *
+ * All of this may be done again by a successor: each step is idempotent.
+ */
+#include "agent/reader_private.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CALLS 64u           /* receive calls per source and round */
+#define DATAGRAM_BYTES 768u /* of queue memory for a small one */
+#define WITHOUT_BARRIER_NS UINT64_C(20000000)
+
+static uint64_t now_ns(void)
+{
+    return clock_mono_ns(&clock_real);
+}
+
+static enum ingress_rc sweep_source(struct reader *r, uint32_t i)
+{
+    const struct socket_entry *e = &r->opts.sockets->entries[i];
+
+    switch (e->kind) {
+    case SOCKET_UDP:
+    case SOCKET_UNIXGRAM:
+        return ingress_datagrams(&r->g, i, CALLS);
+    case SOCKET_UNIXSTREAM:
+        /* The connections that wait at a held listener are the successor's. */
+        return r->drained && e->shared_outside
+                   ? INGRESS_IDLE
+                   : ingress_accept(&r->g, i, CALLS);
+    case SOCKET_CONTROL:
+        break;
+    }
+    return INGRESS_IDLE;
+}
+
+static bool sweep_conns(struct reader *r)
+{
+    struct landing *l = r->opts.landing;
+    bool more = false;
+
+    for (uint32_t i = 0; i < l->n_conns && r->g.n_live > 0; i++) {
+        if (l->conns[i].fd < 0)
+            continue;
+        if (r->drained)
+            ingress_stream_stop(&r->g, i);
+        if (ingress_stream_read(&r->g, i, CALLS) == INGRESS_MORE)
+            more = true;
+    }
+    return more;
+}
+
+bool reader_sweep(struct reader *r, uint64_t latest_ns)
+{
+    const struct sockets *s = r->opts.sockets;
+    bool done[SOCKETS_MAX] = {false};
+
+    for (;;) {
+        bool more = false;
+
+        for (uint32_t i = 0; i < s->n; i++) {
+            if (done[i])
+                continue;
+            done[i] = sweep_source(r, i) != INGRESS_MORE;
+            more = more || !done[i];
+        }
+        more = sweep_conns(r) || more;
+        if (!more)
+            return true;
+        if (now_ns() >= latest_ns)
+            return false;
+    }
+}
+
+static void stop_sources(struct reader *r)
+{
+    const struct sockets *s = r->opts.sockets;
+
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct socket_entry *e = &s->entries[i];
+        int rc = 0;
+
+        if (e->shared_outside)
+            continue;
+        switch (e->kind) {
+        case SOCKET_UDP:
+            rc = ingress_udp_stop(e->fd);
+            break;
+        case SOCKET_UNIXGRAM:
+            rc = ingress_uds_stop(e->fd);
+            break;
+        case SOCKET_UNIXSTREAM:
+            rc = ingress_listener_stop(e->fd);
+            break;
+        case SOCKET_CONTROL:
+            break;
+        }
+        if (rc != 0)
+            ingress_note(&r->g, NOTE_STOP_FAILED, i, -rc);
+    }
+}
+
+/* One RCU grace period. Where the call is refused (a sandbox), 20 ms of further
+ * reading stand for it: no event tells when the last sender is through. */
+static void wait_for_senders(struct reader *r, uint64_t latest_ns)
+{
+    uint64_t end_ns = now_ns() + WITHOUT_BARRIER_NS;
+
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0)
+        return;
+    if (end_ns > latest_ns)
+        end_ns = latest_ns;
+    while (now_ns() < end_ns) {
+        struct timespec ms = {.tv_nsec = 1000000};
+
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ms, NULL);
+        (void)reader_sweep(r, end_ns);
+    }
+}
+
+static uint64_t count_left(const struct reader *r)
+{
+    const struct sockets *s = r->opts.sockets;
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < s->n; i++) {
+        uint32_t bytes;
+
+        if (s->entries[i].kind != SOCKET_UDP &&
+            s->entries[i].kind != SOCKET_UNIXGRAM)
+            continue;
+        bytes = ingress_queued_bytes(s->entries[i].fd);
+        n += (bytes + DATAGRAM_BYTES - 1) / DATAGRAM_BYTES;
+    }
+    return n;
+}
+
+uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
+{
+    struct landing *l = r->opts.landing;
+
+    reader_unwatch_sockets(r);
+    r->drained = true;
+    stop_sources(r);
+    (void)reader_sweep(r, latest_ns);
+    wait_for_senders(r, latest_ns);
+    (void)reader_sweep(r, latest_ns);
+    for (uint32_t i = 0; i < l->n_conns; i++) {
+        if (l->conns[i].fd >= 0)
+            ingress_stream_close(&r->g, i);
+    }
+    reader_read_drops(r);
+    return count_left(r);
+}

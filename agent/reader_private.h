@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The reader's own parts: the turn (reader.c), the drain (reader_drain.c) and
+ * the log lines that the loop writes for it (reader_notes.c).
+ *
+ * Thread:  fields belong to the reader's thread unless named otherwise.
+ * Memory:  allocated by reader_start(), freed after reader_join().
+ */
+#ifndef RETRIEVER_AGENT_READER_PRIVATE_H
+#define RETRIEVER_AGENT_READER_PRIVATE_H
+
+#include <pthread.h>
+
+#include "agent/ingress.h"
+#include "agent/reader.h"
+
+#define READER_RING 64u /* records in each of the three rings */
+/** READER_CLOSE_ALL takes what waits in the sockets first, so long at most. */
+#define READER_CLOSE_SWEEP_NS UINT64_C(50000000)
+
+struct reader {
+    struct reader_opts opts;
+    pthread_t thread;
+    struct ingress g;
+    struct agg *agg;
+
+    uv_loop_t loop;
+    uv_async_t wake; /* orders wait, or there is room for events */
+    uv_timer_t bucket;
+    uv_timer_t tick;
+    uv_poll_t polls[SOCKETS_MAX];
+    bool watched[SOCKETS_MAX];
+    uv_poll_t *conn_polls;
+    bool *conn_watched;
+    bool accept_stopped;
+
+    bool got_data;    /* in this turn */
+    uint32_t pace_us; /* least that the sockets of this turn allow */
+    uint64_t turn_ns; /* end of the last turn with data */
+    uint64_t sent_seq;
+    struct reader_event answer;
+    bool has_answer;
+    bool drained;
+    bool quit;
+
+    struct spsc orders, events, notes;
+    void *order_mem;
+    struct reader_event event_mem[READER_RING];
+    struct ingress_note note_mem[READER_RING];
+    _Atomic bool blocked; /* the event ring was full */
+
+    /* The loop's thread. */
+    uv_async_t bell;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+void reader_check_clock(struct reader *r);
+void reader_read_drops(struct reader *r);
+void reader_unwatch_sockets(struct reader *r);
+
+/** Read all sources until each was found empty once, @latest_ns at most.
+ *  Returns false when the time was over first. */
+bool reader_sweep(struct reader *r, uint64_t latest_ns);
+
+/** Stop the intake and take what the kernel has accepted. Returns the estimated
+ *  number of datagrams that stay in sockets. */
+uint64_t reader_drain(struct reader *r, uint64_t latest_ns);
+
+/** On the loop's thread. */
+void reader_log_note(const struct sockets *s, const struct ingress_note *n);
+
+#endif
