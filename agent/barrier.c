@@ -27,7 +27,7 @@ static void begin(struct barrier *b)
     b->began_ns = uv_hrtime();
     b->before = *store_counts(b->store);
     b->token++;
-    parts_hurry(b->parts, true, false);
+    parts_hurry(b->parts, true);
     reader_order(b->reader, READER_CLOSE_ALL, b->token);
 }
 
@@ -72,7 +72,7 @@ static void on_settled(void *arg)
     if (b->n_next > 0)
         begin(b);
     else
-        parts_hurry(b->parts, false, false);
+        parts_hurry(b->parts, false);
 }
 
 void barrier_ask(struct barrier *b, struct control_request *rq)
@@ -88,7 +88,10 @@ void barrier_encoded(struct barrier *b)
         parts_encoded(b->parts) < b->seq)
         return;
     b->settling = true;
-    forwarder_when_settled(b->forwarder, on_settled, b);
+    if (forwarder_when_settled(b->forwarder, on_settled, b) != 0) {
+        b->settling = false;
+        answer(b, false); /* out of memory: it is under way, unwatched */
+    }
 }
 
 void barrier_closed(struct barrier *b, uint64_t token)

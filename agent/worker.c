@@ -223,7 +223,6 @@ static void enter_stage(struct worker *w)
         reader_order(w->reader, READER_DRAIN, end_ns);
         break;
     case STAGE_CLOSE:
-        parts_hurry(w->parts, true, true);
         if (c->flush_incomplete_buckets)
             reader_order(w->reader, READER_CLOSE_ALL, STOP_TOKEN);
         else
@@ -306,7 +305,7 @@ static void begin_stop(struct worker *w, enum stop_reason reason)
     lifecycle_begin(&w->life, atomic_load(&sup->stage),
                     atomic_load(&sup->stop_at_ns),
                     atomic_load(&sup->deadline_ns), mono_ns());
-    parts_hurry(w->parts, true, true);
+    parts_set_stopping(w->parts);
     enter_stage(w);
     advance(w);
 }
@@ -331,7 +330,7 @@ static void on_hurried_over(void *arg)
 
 static void begin_hurried(struct worker *w)
 {
-    parts_hurry(w->parts, true, true);
+    parts_set_stopping(w->parts);
     reader_order(w->reader, READER_CLOSE_ALL, 0);
     forwarder_drain(w->forwarder, atomic_load(&w->env->sup->flush_deadline_ns),
                     on_hurried_over, w);
@@ -506,12 +505,12 @@ static int start_delivery(struct worker *w)
 {
     const struct worker_env *env = w->env;
     const struct parts_opts opts = {
-        .loop = &w->loop,
         .reader = w->reader,
-        .store = w->store,
-        .encode = &w->wiring.encode,
         .delay_ns = w->wiring.flush_delay_ns,
-        .run_dir = env->run_dir,
+        .encoders = {.loop = &w->loop,
+                     .store = w->store,
+                     .encode = &w->wiring.encode,
+                     .run_dir = env->run_dir},
         .on_encoded = on_part_encoded,
         .arg = w,
     };
