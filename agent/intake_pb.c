@@ -2,7 +2,7 @@
 /*
  * The protobuf half of the intake's decoder. Messages and field numbers are
  * those of the agent-payload module (MetricPayload and SketchPayload), written
- * down in tests/support/intake.proto.
+ * down in tests/support/payload.proto.
  *
  * Fields may come in any order and split (a tag before the name, points between
  * tags), so a series is put together in the scratch and handed on when its
