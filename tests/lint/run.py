@@ -44,6 +44,7 @@ CHECKS = {
     "spdx": text.check_spdx,
     "ascii": text.check_ascii,
     "headers": text.check_headers,
+    "listed": text.check_listed,
     "lengths": text.check_lengths,
     "format": check_format,
 }

@@ -61,6 +61,17 @@ def check_headers():
             yield name, end + 2, "the guard is not %s" % guard
 
 
+def check_listed():
+    """Each header is in its library's set, so that it is compiled alone."""
+    for name in tree.matching("agent/*.h", "aggregator/*.h", "forwarder/*.h"):
+        folder, header = name.rsplit("/", 1)
+        lists = tree.read(folder + "/CMakeLists.txt")
+        sets = " ".join(re.findall(r"retriever_headers\(([^)]*)\)", lists))
+        if header not in sets.split():
+            yield name, 1, "not in retriever_headers() of %s/CMakeLists.txt" % (
+                folder)
+
+
 def function_lengths(text):
     """(name, first line, number of lines) of each function."""
     lines = text.splitlines()
