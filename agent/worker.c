@@ -217,6 +217,8 @@ static void enter_stage(struct worker *w)
     const struct config *c = w->env->config;
     uint64_t end_ns = lifecycle_stage_end_ns(&w->life);
 
+    for (int i = 0; i < STAGE_DONE; i++)
+        atomic_store(&w->env->sup->stage_ms[i], w->life.stage_ms[i]);
     atomic_store(&w->env->sup->stage, w->life.stage);
     switch (w->life.stage) {
     case STAGE_DRAIN:
@@ -302,6 +304,8 @@ static void begin_stop(struct worker *w, enum stop_reason reason)
         ledger_collect(&l, reader_agg(w->reader), w->store);
         atomic_store(&sup->dropped_before_stop, l.dropped);
     }
+    for (int i = 0; i < STAGE_DONE; i++) /* of a predecessor */
+        w->life.stage_ms[i] = atomic_load(&sup->stage_ms[i]);
     lifecycle_begin(&w->life, atomic_load(&sup->stage),
                     atomic_load(&sup->stop_at_ns),
                     atomic_load(&sup->deadline_ns), mono_ns());
