@@ -5,8 +5,9 @@ import re
 import tree
 
 SPDX = "SPDX-License-Identifier: "
-MAX_FILE_LINES = 700      # aim: 600
-MAX_FUNCTION_LINES = 80   # aim: 60
+MAX_FILE_LINES = 700        # aim: 600
+MAX_TEST_FILE_LINES = 1000  # one test program per module
+MAX_FUNCTION_LINES = 80     # aim: 60
 
 _SOURCES = ("*.c", "*.h", "*.py", "*.sh", "*.cmake", "*.proto", "dev",
             ".ci/run", "*CMakeLists.txt", "*.yaml", ".clang-*")
@@ -90,7 +91,8 @@ def check_lengths():
     for name in tree.matching("*.c", "*.h"):
         text = tree.read(name)
         n = text.count("\n")
-        if n > MAX_FILE_LINES:
+        if n > (MAX_TEST_FILE_LINES if name.startswith("tests/")
+                else MAX_FILE_LINES):
             yield name, n, "%d lines: split at the idea" % n
         for function, line, length in function_lengths(text):
             if length > MAX_FUNCTION_LINES:
