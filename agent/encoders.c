@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sequence numbers are consecutive, so the queue is "wanted" against "next" and
+ * cannot overflow. The result of a part lives in the encoder, therefore the
+ * thread waits until the loop has committed it: no copy, no second owner. What
+ * that costs, one turn of the loop per part, is nothing beside the encoding.
+ */
+#include "agent/encoders.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/base/contract.h"
+#include "agent/base/log.h"
+#include "agent/stamps.h"
+#include "aggregator/agg.h"
+
+#define MODULE "encoder"
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 2000
+
+/* What the thread asks of the loop. */
+enum call_kind { CALL_NONE, CALL_ROOM, CALL_COMMIT };
+
+struct call {
+    enum call_kind kind;
+    size_t n_bytes;                     /* CALL_ROOM */
+    uint64_t seq;                       /* CALL_COMMIT */
+    const struct encode_result *result; /* CALL_COMMIT */
+    int rc;
+};
+
+struct encoders {
+    struct encoders_opts opts;
+    struct encode_config cfg;
+    struct encoder *encoder; /* the thread's */
+    int64_t saved_stamp_s;   /* the thread's */
+    bool stamp_failed;       /* the thread's */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+
+    /* under the lock */
+    uint64_t wanted;
+    bool stopping;
+    bool ending;
+    bool ended;
+    struct call call;
+
+    /* the loop's */
+    uint64_t done_seq;
+    uv_async_t bell;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* ---- The thread -------------------------------------------------------- */
+
+/* Let the loop do it; it serves calls until the thread has ended. */
+static int call_loop(struct encoders *e, struct call c)
+{
+    int rc;
+
+    pthread_mutex_lock(&e->lock);
+    e->call = c;
+    (void)uv_async_send(&e->bell);
+    while (e->call.kind != CALL_NONE)
+        pthread_cond_wait(&e->changed, &e->lock);
+    rc = e->call.rc;
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+static int make_room(void *arg, size_t n)
+{
+    return call_loop(arg, (struct call){.kind = CALL_ROOM, .n_bytes = n});
+}
+
+/* Part @seq is asked for. False: the end. */
+static bool wait_for_part(struct encoders *e, uint64_t seq)
+{
+    bool go;
+
+    pthread_mutex_lock(&e->lock);
+    while (!e->ending && e->wanted < seq)
+        pthread_cond_wait(&e->changed, &e->lock);
+    go = !e->ending;
+    pthread_mutex_unlock(&e->lock);
+    return go;
+}
+
+/* False: the end came first. */
+static bool pause_ms(struct encoders *e, unsigned ms)
+{
+    struct timespec until;
+    bool go;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&e->lock);
+    while (!e->ending) {
+        if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+            break;
+    }
+    go = !e->ending;
+    pthread_mutex_unlock(&e->lock);
+    return go;
+}
+
+static bool is_stopping(struct encoders *e)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&e->lock);
+    stopping = e->stopping;
+    pthread_mutex_unlock(&e->lock);
+    return stopping;
+}
+
+static int encode_once(struct encoders *e, uint64_t seq,
+                       struct encode_result *result, int64_t *stamp_s)
+{
+    struct part_info info;
+    struct part_iter *it;
+    int rc = part_iter_open(&it, e->opts.agg, seq);
+
+    if (rc != 0)
+        return rc;
+    part_iter_info(it, &info);
+    rc = encoder_run(e->encoder, it, is_stopping(e), result);
+    part_iter_close(it);
+    *stamp_s = info.stamp_s;
+    return rc;
+}
+
+/* Before the part's payloads can leave. Points that had to move within their
+ * bucket are covered by what the aggregator knows. */
+static void save_stamp(struct encoders *e, int64_t stamp_s)
+{
+    int64_t last_s = agg_last_stamp(e->opts.agg);
+    int rc;
+
+    if (stamp_s < last_s)
+        stamp_s = last_s;
+    if (e->opts.run_dir < 0 || stamp_s <= e->saved_stamp_s)
+        return;
+    rc = stamps_save(e->opts.run_dir, stamp_s);
+    if (rc == 0)
+        e->saved_stamp_s = stamp_s;
+    else if (!e->stamp_failed)
+        log_warn(MODULE,
+                 "the last stamp was not written to run_path; a restart within "
+                 "ten seconds may replace points cause=%s",
+                 strerror(-rc));
+    e->stamp_failed = rc != 0;
+}
+
+/* False: the end came while memory was short; the part stays where it is. */
+static bool encode_part(struct encoders *e, uint64_t seq)
+{
+    struct encode_result result = {0};
+    unsigned wait_ms = RETRY_MIN_MS;
+    int64_t stamp_s = 0;
+    int rc;
+
+    while ((rc = encode_once(e, seq, &result, &stamp_s)) == -ENOMEM) {
+        log_warn(MODULE, "no memory to encode part=%llu retry_ms=%u",
+                 (unsigned long long)seq, wait_ms);
+        if (!pause_ms(e, wait_ms))
+            return false;
+        wait_ms = wait_ms * 2 < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS;
+    }
+    if (rc != 0) {
+        /* Nothing to send and nothing to count here: the ledger will say by
+         * its balance what is missing. */
+        log_error(MODULE, "part=%llu could not be read cause=%s",
+                  (unsigned long long)seq, strerror(-rc));
+        result = (struct encode_result){0};
+    }
+    save_stamp(e, stamp_s);
+    (void)call_loop(e, (struct call){.kind = CALL_COMMIT,
+                                     .seq = seq,
+                                     .result = &result});
+    return true;
+}
+
+static void *run(void *arg)
+{
+    struct encoders *e = arg;
+    uint64_t next = e->done_seq + 1; /* set before the thread was started */
+
+    while (wait_for_part(e, next)) {
+        if (!encode_part(e, next))
+            break;
+        next++;
+    }
+    pthread_mutex_lock(&e->lock);
+    e->ended = true;
+    /* Within the lock: the bell must not be closed before it is rung. */
+    (void)uv_async_send(&e->bell);
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
+/* ---- The loop ---------------------------------------------------------- */
+
+static void on_bell_closed(uv_handle_t *h)
+{
+    struct encoders *e = h->data;
+    void (*closed)(void *arg) = e->closed;
+    void *arg = e->closed_arg;
+
+    encoder_close(e->encoder);
+    pthread_cond_destroy(&e->changed);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+    if (closed != NULL)
+        closed(arg);
+}
+
+static void answer(struct encoders *e, int rc)
+{
+    pthread_mutex_lock(&e->lock);
+    e->call.kind = CALL_NONE;
+    e->call.rc = rc;
+    pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void commit(struct encoders *e, const struct call *c)
+{
+    const struct encode_result *r = c->result;
+
+    store_commit_part(e->opts.store, c->seq, r->drafts, r->n_drafts, r->losses,
+                      r->n_losses);
+    e->done_seq = c->seq;
+    answer(e, 0);
+    e->opts.done(e->opts.arg, e->done_seq);
+}
+
+static void on_bell(uv_async_t *bell)
+{
+    struct encoders *e = bell->data;
+    struct call c;
+    bool ended;
+
+    pthread_mutex_lock(&e->lock);
+    c = e->call;
+    ended = e->ended;
+    pthread_mutex_unlock(&e->lock);
+    switch (c.kind) {
+    case CALL_NONE:
+        break;
+    case CALL_ROOM:
+        answer(e, store_evict(e->opts.store, c.n_bytes));
+        break;
+    case CALL_COMMIT:
+        commit(e, &c);
+        break;
+    }
+    if (ended && !uv_is_closing((uv_handle_t *)bell)) {
+        pthread_join(e->thread, NULL);
+        uv_close((uv_handle_t *)bell, on_bell_closed);
+    }
+}
+
+/* Signals are the loop's: the thread takes none. */
+static int start_thread(struct encoders *e)
+{
+    sigset_t all, old;
+    int rc;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(&e->thread, NULL, run, e);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc == 0)
+        (void)pthread_setname_np(e->thread, "encoder");
+    return -rc;
+}
+
+int encoders_start(struct encoders **out, const struct encoders_opts *opts)
+{
+    struct encoders *e = calloc(1, sizeof(*e));
+    pthread_condattr_t attr;
+    int rc;
+
+    if (e == NULL)
+        return -ENOMEM;
+    e->opts = *opts;
+    e->cfg = *opts->encode;
+    e->cfg.make_room = make_room;
+    e->cfg.arg = e;
+    e->done_seq = store_encoded_seq(opts->store);
+    rc = encoder_create(&e->encoder, opts->store, &e->cfg);
+    if (rc == 0)
+        rc = uv_async_init(opts->loop, &e->bell, on_bell);
+    if (rc != 0) {
+        encoder_close(e->encoder);
+        free(e);
+        return rc;
+    }
+    e->bell.data = e;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&e->lock, NULL);
+    rc = start_thread(e);
+    if (rc != 0)
+        uv_close((uv_handle_t *)&e->bell, on_bell_closed); /* frees */
+    else
+        *out = e;
+    return rc;
+}
+
+void encoders_submit(struct encoders *e, uint64_t seq)
+{
+    pthread_mutex_lock(&e->lock);
+    if (seq > e->wanted)
+        e->wanted = seq;
+    pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void encoders_set_stopping(struct encoders *e, bool stopping)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stopping = stopping;
+    pthread_mutex_unlock(&e->lock);
+}
+
+uint64_t encoders_done(const struct encoders *e)
+{
+    return e->done_seq;
+}
+
+void encoders_stop(struct encoders *e, void (*closed)(void *arg), void *arg)
+{
+    REQUIRE(e->closed == NULL && closed != NULL);
+    e->closed = closed;
+    e->closed_arg = arg;
+    pthread_mutex_lock(&e->lock);
+    e->ending = true;
+    pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The encoder thread: closed bucket parts to payloads in the store, one after the
+ * other in sequence order.
+ *
+ * The thread encodes; the loop, as the only writer of the store's metadata,
+ * commits what it made and evicts when it finds no room. For both the thread
+ * rings the loop and waits for its answer, so a part under way is the only one.
+ *
+ * Thread:  all functions and callbacks on the loop.
+ * Memory:  one encoder; the parts waiting are a pair of sequence numbers.
+ * Promise: done runs once for each part, in order, after its payloads were
+ *          frozen. With a run_dir the part's stamp is in its file before that.
+ *          Memory that is short delays a part and never loses it.
+ */
+#ifndef RETRIEVER_AGENT_ENCODERS_H
+#define RETRIEVER_AGENT_ENCODERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "forwarder/encode.h"
+#include "forwarder/store.h"
+
+struct encoders; /* opaque */
+
+/** Part @seq became payloads; its memory may be released. */
+typedef void encoders_done_fn(void *arg, uint64_t seq);
+
+/** Everything borrowed until closed. make_room and arg of @encode are not used:
+ *  they are the encoders' own. */
+struct encoders_opts {
+    uv_loop_t *loop;
+    const struct agg *agg;
+    struct store *store;
+    const struct encode_config *encode;
+    int run_dir; /* for the stamp file; -1 = none */
+    encoders_done_fn *done;
+    void *arg;
+};
+
+/** Parts up to store_encoded_seq() count as done. Returns 0 or -errno. */
+int encoders_start(struct encoders **out, const struct encoders_opts *opts);
+
+/** Parts up to @seq are closed: encode what is not yet. */
+void encoders_submit(struct encoders *e, uint64_t seq);
+
+/** From the next part on, the faster level (or not). */
+void encoders_set_stopping(struct encoders *e, bool stopping);
+
+/** Last part that is done. */
+uint64_t encoders_done(const struct encoders *e);
+
+/** Finish the part under way, leave the rest where it is, end the thread;
+ *  @closed runs from the loop when nothing of it is left, then it is freed. */
+void encoders_stop(struct encoders *e, void (*closed)(void *arg), void *arg);
+
+#endif

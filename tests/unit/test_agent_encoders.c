@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+#include "agent/encoders.h"
+#include "agent/stamps.h"
+#include "aggregator/agg.h"
+
+/* ---- Parts of one item each, with seq samples and a body of 3 KiB -------- */
+
+struct part_iter {
+    uint64_t seq;
+    bool given;
+};
+
+static _Atomic int n_short; /* times that memory is short */
+static _Atomic uint64_t first_missing;
+static _Atomic uint64_t n_opened;
+static char text[3000];
+
+int part_iter_open(struct part_iter **out, const struct agg *a, uint64_t seq)
+{
+    (void)a;
+    if (atomic_fetch_sub(&n_short, 1) > 0)
+        return -ENOMEM;
+    if (seq == atomic_load(&first_missing))
+        return -ENOENT;
+    *out = calloc(1, sizeof(**out));
+    (*out)->seq = seq;
+    atomic_fetch_add(&n_opened, 1);
+    return 0;
+}
+
+void part_iter_info(const struct part_iter *it, struct part_info *out)
+{
+    *out =
+        (struct part_info){.seq = it->seq, .stamp_s = 1000 + (int64_t)it->seq};
+}
+
+int part_iter_next(struct part_iter *it, struct flush_item *out)
+{
+    static const struct flush_point point = {1, 1.0, 0};
+
+    if (it->given)
+        return 0;
+    it->given = true;
+    *out = (struct flush_item){
+        .kind = FLUSH_SERIES,
+        .n_samples = it->seq,
+        .name = {text, sizeof(text)},
+        .interval_s = 10,
+        .series = {{"", SERIES_GAUGE, "", &point, 1}},
+        .n_series = 1,
+    };
+    return 1;
+}
+
+void part_iter_close(struct part_iter *it)
+{
+    free(it);
+}
+
+int64_t agg_last_stamp(const struct agg *a)
+{
+    (void)a;
+    return 1;
+}
+
+/* ---- Fixture ------------------------------------------------------------ */
+
+struct fixture {
+    uv_loop_t loop;
+    struct region r;
+    struct store *s;
+    struct encode_config cfg;
+    struct encoders *e;
+    uint64_t stop_at;
+    uint64_t last_done;
+    int run_dir;
+    int n_closed;
+};
+
+static void on_closed(void *arg)
+{
+    struct fixture *f = arg;
+
+    f->n_closed++;
+}
+
+static void on_done(void *arg, uint64_t seq)
+{
+    struct fixture *f = arg;
+
+    assert_int_equal(seq, f->last_done + 1);
+    assert_int_equal(store_encoded_seq(f->s), seq);
+    f->last_done = seq;
+    if (f->run_dir >= 0)
+        assert_true(stamps_load(f->run_dir) >= 1000 + (int64_t)seq);
+    if (seq == f->stop_at)
+        encoders_stop(f->e, on_closed, f);
+}
+
+static void begin(struct fixture *f, size_t max_bytes, int run_dir)
+{
+    size_t reserve[STORE_N_RANGES];
+    struct region_opts opts = {.name = "test-encoders",
+                               .reserve = reserve,
+                               .n_ranges = STORE_N_RANGES};
+    struct encoders_opts eo = {.loop = &f->loop,
+                               .encode = &f->cfg,
+                               .run_dir = run_dir,
+                               .done = on_done,
+                               .arg = f};
+
+    memset(f, 0, sizeof(*f));
+    memset(text, 'n', sizeof(text));
+    atomic_store(&n_short, 0);
+    atomic_store(&first_missing, 0);
+    atomic_store(&n_opened, 0);
+    opts.budget_bytes = store_reserve(reserve, max_bytes);
+    assert_int_equal(region_create(&f->r, &opts), 0);
+    assert_int_equal(store_open(&f->s, &f->r, &(struct store_opts){max_bytes}),
+                     0);
+    assert_int_equal(uv_loop_init(&f->loop), 0);
+    f->run_dir = run_dir;
+    f->cfg = (struct encode_config){.encoding = ENCODING_NONE,
+                                    .internal_hostname = "",
+                                    .have_endpoint = true};
+    for (int k = 0; k < PAYLOAD_N_KINDS; k++)
+        f->cfg.limits[k] = (struct encode_limits){512000, 512000, 0};
+    eo.store = f->s;
+    assert_int_equal(encoders_start(&f->e, &eo), 0);
+}
+
+/* Until the encoder has ended: it was told to, or on_done() will. */
+static void run_loop(struct fixture *f)
+{
+    assert_int_equal(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
+    assert_int_equal(f->n_closed, 1);
+}
+
+static void end(struct fixture *f)
+{
+    assert_int_equal(uv_loop_close(&f->loop), 0);
+    store_close(f->s);
+    region_close(&f->r);
+}
+
+static void parts_become_payloads_in_order(void **state)
+{
+    struct fixture f;
+    struct store_stats st;
+
+    (void)state;
+    begin(&f, 4u << 20, -1);
+    f.stop_at = 100;
+    encoders_submit(f.e, 40);
+    encoders_submit(f.e, 100);
+    encoders_set_stopping(f.e, true);
+    encoders_submit(f.e, 20); /* older news changes nothing */
+    run_loop(&f);
+    assert_int_equal(f.last_done, 100);
+    store_stats(f.s, &st);
+    assert_int_equal(st.load.n_samples, 5050);
+    end(&f);
+}
+
+static void the_stamp_is_on_disk_before_a_part_is_done(void **state)
+{
+    char dir[] = "/tmp/retriever-stamps-XXXXXX";
+    struct fixture f;
+    int fd;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    fd = open(dir, O_RDONLY | O_DIRECTORY);
+    assert_true(fd >= 0);
+    assert_int_equal(stamps_load(fd), 0);
+    begin(&f, 4u << 20, fd);
+    f.stop_at = 5;
+    encoders_submit(f.e, 5);
+    run_loop(&f);
+    end(&f);
+    assert_int_equal(stamps_load(fd), 1005);
+    assert_int_equal(unlinkat(fd, STAMPS_FILE, 0), 0);
+    close(fd);
+    rmdir(dir);
+}
+
+static void a_file_that_is_not_ours_is_no_stamp(void **state)
+{
+    char dir[] = "/tmp/retriever-stamps-XXXXXX";
+    int fd, file;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    fd = open(dir, O_RDONLY | O_DIRECTORY);
+    file = openat(fd, STAMPS_FILE, O_CREAT | O_WRONLY, 0600);
+    assert_int_equal(write(file, "rtvstmp1short", 13), 13);
+    assert_int_equal(stamps_load(fd), 0);
+    assert_int_equal(pwrite(file, "sixteen bytes ok", 16, 0), 16);
+    assert_int_equal(stamps_load(fd), 0);
+    assert_int_equal(stamps_save(fd, 1600000000), 0);
+    assert_int_equal(stamps_load(fd), 1600000000);
+    close(file);
+    unlinkat(fd, STAMPS_FILE, 0);
+    close(fd);
+    rmdir(dir);
+}
+
+static void a_full_store_is_evicted_by_the_loop(void **state)
+{
+    struct fixture f;
+    struct store_stats st;
+
+    (void)state;
+    begin(&f, 16u << 10, -1); /* four pages: four parts */
+    f.stop_at = 10;
+    encoders_submit(f.e, 10);
+    run_loop(&f);
+    store_stats(f.s, &st);
+    assert_int_equal(st.n_payloads, 4);
+    assert_int_equal(st.load.n_samples, 7 + 8 + 9 + 10);
+    assert_int_equal(store_counts(f.s)->dropped[DROP_EVICTED], 21);
+    end(&f);
+}
+
+static void short_memory_delays_a_part_and_loses_nothing(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f, 4u << 20, -1);
+    atomic_store(&n_short, 2);
+    f.stop_at = 3;
+    encoders_submit(f.e, 3);
+    run_loop(&f);
+    end(&f);
+    assert_int_equal(f.last_done, 3);
+}
+
+static void a_part_that_is_gone_does_not_hold_up_the_next(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f, 4u << 20, -1);
+    atomic_store(&first_missing, 2);
+    f.stop_at = 4;
+    encoders_submit(f.e, 4);
+    run_loop(&f);
+    end(&f);
+    assert_int_equal(f.last_done, 4);
+}
+
+/* Work in flight, work waiting, no memory, nothing at all. */
+static void it_stops_at_any_time(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        struct fixture f;
+
+        begin(&f, 64u << 10, -1);
+        if (i % 4 == 3)
+            atomic_store(&n_short, 1000000);
+        if (i % 4 != 0)
+            encoders_submit(f.e, 1000);
+        for (int turn = 0; turn < i % 7; turn++)
+            (void)uv_run(&f.loop, UV_RUN_NOWAIT);
+        encoders_stop(f.e, on_closed, &f);
+        run_loop(&f);
+        end(&f);
+        assert_true(f.last_done < 1000);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_become_payloads_in_order),
+        cmocka_unit_test(the_stamp_is_on_disk_before_a_part_is_done),
+        cmocka_unit_test(a_file_that_is_not_ours_is_no_stamp),
+        cmocka_unit_test(a_full_store_is_evicted_by_the_loop),
+        cmocka_unit_test(short_memory_delays_a_part_and_loses_nothing),
+        cmocka_unit_test(a_part_that_is_gone_does_not_hold_up_the_next),
+        cmocka_unit_test(it_stops_at_any_time),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
