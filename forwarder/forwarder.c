@@ -89,8 +89,9 @@ static void tell_settled(struct forwarder *f)
             continue;
         }
         *link = w->next;
-        w->fn(w->arg); /* may add waiters (in front) or close */
+        w->fn(w->arg); /* may add payloads and waiters, or close */
         free(w);
+        oldest = store_oldest_age(f->store);
         link = &f->waiters;
     }
 }

@@ -93,12 +93,15 @@ static size_t on_read(char *to, size_t size, size_t n, void *arg)
     return take;
 }
 
-/* A kept-alive connection that turned out closed: the body from the start. */
+/* A kept-alive connection that turned out closed: libcurl wants the body from the
+ * start. Not once all of it was given away: it may have arrived, and a second
+ * sending is for the caller to count. */
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
     struct request *rq = arg;
 
-    if (origin != SEEK_SET || offset < 0 || (size_t)offset > rq->n_body)
+    if (rq->body_sent || origin != SEEK_SET || offset < 0 ||
+        (size_t)offset > rq->n_body)
         return CURL_SEEKFUNC_FAIL;
     rq->body_pos = (size_t)offset;
     return CURL_SEEKFUNC_OK;

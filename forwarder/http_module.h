@@ -45,8 +45,10 @@ struct http_module {
     void *arg;
 };
 
-/** Begin. @fd stays the caller's, @key_log_file is borrowed until the callback.
- *  Returns 0 or -errno; then there is nothing to close. */
+/** Begin. @fd stays the caller's and should stay open for good (the dynamic
+ *  linker remembers what it loaded by a path made of the number), @key_log_file
+ *  is borrowed until the callback. Returns 0 or -errno; then there is nothing to
+ *  close. */
 int http_module_load(struct http_module *m, uv_loop_t *loop, int fd,
                      const char *key_log_file, http_module_loaded_fn *loaded,
                      void *arg);
