@@ -9,10 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifndef RETRIEVER_MODULE_DIR
-#define RETRIEVER_MODULE_DIR "/usr/lib/retriever"
-#endif
-
 static int open_in(const char *folder)
 {
     char path[PATH_MAX + 64];

@@ -5,6 +5,7 @@
  *
  * Thread:  pure function.
  * Memory:  none.
+ * Promise: the first rule that a series breaks is named; 0 means that none is.
  */
 #ifndef RETRIEVER_AGENT_INTAKE_LIMITS_H
 #define RETRIEVER_AGENT_INTAKE_LIMITS_H

@@ -289,6 +289,7 @@ static int run(struct options *o, const struct buf *expect)
 {
     struct serve *s = NULL;
     char why[256] = "";
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigset_t set;
     int rc;
 
@@ -297,7 +298,7 @@ static int run(struct options *o, const struct buf *expect)
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGTERM);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
     o->serve.plan = &o->plan;
     o->serve.seed = (uint64_t)time(NULL) * 0x9e3779b97f4a7c15ULL;
     rc = serve_start(&s, &o->serve, why, sizeof(why));

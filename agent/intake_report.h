@@ -6,6 +6,7 @@
  * Thread:  one at a time, with the intake's lock held.
  * Memory:  one pointer for each metric, freed before return; the text grows in
  *          the caller's buffer to its maximum.
+ * Promise: valid JSON, and sums added up from the points that are held now.
  */
 #ifndef RETRIEVER_AGENT_INTAKE_REPORT_H
 #define RETRIEVER_AGENT_INTAKE_REPORT_H

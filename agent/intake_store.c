@@ -19,8 +19,8 @@
 
 /* Tags that count for the identity: the tags and the resources as tags. */
 #define TAGS_MAX (INTAKE_TAGS_MAX + INTAKE_RESOURCES_MAX)
-#define KEY_MAX                                                        \
-    (NORMALISE_NAME_MAX + 1 + TAGS_MAX * (NORMALISE_TAG_MAX + 1) + 1 + \
+#define KEY_MAX                                                                \
+    (NORMALISE_NAME_MAX + 1 + TAGS_MAX * (NORMALISE_TAG_MAX + 1) + 1 +         \
      INTAKE_HOST_MAX)
 
 struct key {

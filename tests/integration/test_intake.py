@@ -122,7 +122,7 @@ class Oracle(Case):
     def identity(self):
         r = self.rng
         return (r.choice(["a.b", "a.c", "web.hits"]),
-                r.sample(["x:1", "x:2", "env:prod", "host_like:h", "é:ü"],
+                r.sample(["x:1", "x:2", "env:prod", "host_like:h", "\u00e9:\u00fc"],
                          r.randrange(4)),
                 r.choice(["", "h1", "h2"]), self.now - r.randrange(20))
 
