@@ -107,6 +107,9 @@ static int key_by_formula(double v)
 
 void sketch_init(void)
 {
+    long double gamma = expl(GAMMA_LN);
+    long double edge = expl((2 - KEY_BIAS - 0.5L) * GAMMA_LN);
+
     if (table.ready)
         return;
     for (int i = 0; i < N_CELLS; i++) {
@@ -118,15 +121,15 @@ void sketch_init(void)
     table.bound[0] = 0;
     table.bound[1] = 0;
     for (int k = 2; k < N_BOUNDS + 2; k++) {
-        /* Close by libm, the last ulps by the formula itself. */
-        long double ln = (k - KEY_BIAS - 0.5L) * (long double)GAMMA_LN;
-        double v = (double)expl(ln);
+        /* Close by powers of gamma, the last ulps by the formula itself. */
+        double v = (double)edge;
 
         while (key_by_formula(v) >= k)
             v = double_of(bits_of(v) - 1);
         while (key_by_formula(v) < k)
             v = double_of(bits_of(v) + 1);
         table.bound[k] = v;
+        edge *= gamma;
     }
     table.ready = true;
 }
