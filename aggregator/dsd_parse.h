@@ -46,13 +46,15 @@ enum dsd_result {
 
 #define DSD_FIRST_REJECT DSD_PARSE_STRUCTURE
 
-/** Name of a reject reason as in receipt and logs, e.g. "parse_type". */
+/** Name of a result as in receipt and logs, e.g. "parse_type"; static text. */
 const char *dsd_reject_name(enum dsd_result reason);
 
 struct dsd_parser_opts {
     bool origin_client;  /* read c:, e: and card: (else skipped) */
     bool no_aggregation; /* read T (else skipped unread) */
-    uint32_t max_line_bytes; /* longest line ever given; sizes values[] */
+    /* Longest line ever given; sizes values[]. A longer line with more values
+     * than that is rejected as DSD_PARSE_VALUE. */
+    uint32_t max_line_bytes;
 };
 
 struct dsd_parser {
@@ -66,12 +68,18 @@ struct dsd_parser {
     };
 };
 
-/** Allocate the scratch. Returns 0 or -ENOMEM. */
+/** Allocate the scratch (4 bytes per byte of the longest line); @opts is copied.
+ *  Returns 0, or -ENOMEM and *p is untouched. */
 int dsd_parser_init(struct dsd_parser *p, const struct dsd_parser_opts *opts);
+
+/** Free the scratch; results must not be used any more. */
 void dsd_parser_fini(struct dsd_parser *p);
 
 /** Parse one line without its LF (a trailing CR is removed here). The result
- *  lies in p->sample, p->event or p->check as the return value says. */
+ *  lies in p->sample, p->event or p->check as the return value says; after any
+ *  other return value none of them means anything. A line is rejected as a whole:
+ *  one bad value of a packed line costs all of them. Of several faults the first
+ *  from the left names the reason, but DSD_NAN gives way to DSD_PARSE_VALUE. */
 enum dsd_result dsd_parse(struct dsd_parser *p, const char *line, size_t n);
 
 #endif
