@@ -19,11 +19,11 @@
 
 enum exit_code {
     EXIT_OK = 0,
-    EXIT_FAILED = 1,     /* could not start or lost what it needs */
-    EXIT_USAGE = 2,      /* command line or configuration */
-    EXIT_UNDELIVERED = 3, /* run: the stop left samples behind */
-    EXIT_UNBALANCED = 4, /* run: the ledger does not balance */
-    EXIT_EXEC_FAILED = 125,  /* exec: we could not run the job */
+    EXIT_FAILED = 1,           /* could not start or lost what it needs */
+    EXIT_USAGE = 2,            /* command line or configuration */
+    EXIT_UNDELIVERED = 3,      /* run: the stop left samples behind */
+    EXIT_UNBALANCED = 4,       /* run: the ledger does not balance */
+    EXIT_EXEC_FAILED = 125,    /* exec: we could not run the job */
     EXIT_NOT_EXECUTABLE = 126, /* exec: found but not executable */
     EXIT_NOT_FOUND = 127
 };

@@ -47,7 +47,7 @@ struct config {
     char *control_socket; /* "" = none; default resolved for run and exec */
     uint16_t health_port; /* 0 = off */
     bool exec_signal_group;
-    int log_level;  /* enum log_level of agent/base/log.h */
+    int log_level; /* enum log_level of agent/base/log.h */
     bool log_json;
     char *log_file; /* "" = stderr */
 
@@ -69,8 +69,8 @@ struct config {
     int32_t dogstatsd_port; /* 0 = off, CONFIG_PORT_RANDOM */
     char *bind_host;
     bool dogstatsd_non_local_traffic;
-    char *dogstatsd_socket;        /* "" = off */
-    char *dogstatsd_stream_socket; /* "" = off */
+    char *dogstatsd_socket;               /* "" = off */
+    char *dogstatsd_stream_socket;        /* "" = off */
     struct string_list dogstatsd_sockets; /* URLs, scheme checked */
     uint32_t dogstatsd_socket_mode;
     char *dogstatsd_socket_owner; /* "" = as we are */
@@ -109,10 +109,10 @@ struct config {
     uint32_t stop_timeout_ms;
     uint32_t stop_linger_ms;
     uint32_t stop_quiet_ms;
-    uint32_t stop_reserve_ms;     /* resolved: at most stop_timeout_ms / 2 */
+    uint32_t stop_reserve_ms;        /* resolved: at most stop_timeout_ms / 2 */
     uint32_t aggregator_stop_cap_ms; /* close and encode; 0 = no cap */
     uint32_t forwarder_stop_cap_ms;  /* deliver; 0 = no cap */
-    bool flush_incomplete_buckets; /* false: the open bucket is not sent */
+    bool flush_incomplete_buckets;   /* false: the open bucket is not sent */
     bool forwarder_stop_wait_for_inflight;
 
     /* Payloads. */
