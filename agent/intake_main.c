@@ -21,7 +21,7 @@
 #define FILE_MAX (16u << 20) /* certificates and --expect */
 #define REFRESH_MS 1000
 #define ROWS_LIVE 30
-#define MAX_BYTES (512u << 20)
+#define MAX_BYTES (1024u << 20)
 
 struct options {
     struct serve_options serve;
@@ -82,7 +82,7 @@ static void help(void)
         "  --seed N             of --fail\n"
         "  --control ADDR:PORT  a second address that is never down\n"
         "  --tls CERT KEY       HTTPS with these PEM files\n"
-        "  --max-bytes N        memory for what came (default 536870912)\n"
+        "  --max-bytes N        memory for what came (default 1073741824)\n"
         "\n"
         "POST /control changes latency, faults and script while it runs; GET\n"
         "/totals and /series show what came. SIGINT or SIGTERM ends it.\n"

@@ -192,7 +192,7 @@ static unsigned receive_plain(struct intake *in, const struct intake_request *r,
 
 unsigned intake_receive(struct intake *in, const struct intake_request *r)
 {
-    enum intake_kind kind;
+    enum intake_kind kind = INTAKE_EVENTS;
     void *plain = NULL;
     size_t n_plain = 0;
     unsigned status = kind_of(r, &kind);
