@@ -21,7 +21,7 @@ struct encoder {
     struct encode_config cfg; /* limits narrowed */
     struct payload_draft *drafts;
     size_t n_drafts, cap_drafts;
-    struct store_loss losses[DROP_N]; /* one row for each cause */
+    struct store_loss losses[DROP_N + 1]; /* one row for each cause */
     struct body body;
     struct buf scratch; /* one JSON item */
     struct buf source;  /* source type of the open events body */
@@ -103,7 +103,7 @@ static size_t pack_losses(struct encoder *e)
 {
     size_t n = 0;
 
-    for (int c = 0; c < DROP_N; c++) {
+    for (int c = 0; c <= DROP_N; c++) {
         struct payload_load l = e->losses[c].load;
 
         if ((l.n_samples | l.n_points | l.n_events | l.n_checks) == 0)
@@ -374,6 +374,10 @@ static int put_item(struct encoder *e, const struct flush_item *item)
     struct piece p = whole(item);
     int rc;
 
+    if (item->kind == FLUSH_SERIES && p.load.n_points == 0) {
+        lose(e, STORE_NOTHING_DUE, &p.load);
+        return 0;
+    }
     if (!e->cfg.have_endpoint) {
         lose(e, DROP_NO_API_KEY, &p.load);
         return 0;

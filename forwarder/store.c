@@ -245,7 +245,7 @@ static void count_part(struct store *s, const struct payload_draft *drafts,
                        const struct store_loss *losses, size_t n_losses)
 {
     struct payload_load accepted = s->head->accepted;
-    struct payload_load dropped[DROP_N] = {{0}};
+    struct payload_load dropped[DROP_N + 1] = {{0}};
 
     for (size_t k = 0; k < n_drafts; k++) {
         load_add(&accepted, &drafts[k].load);
@@ -258,6 +258,7 @@ static void count_part(struct store *s, const struct payload_draft *drafts,
     }
     for (int k = 0; k < DROP_N; k++)
         count_dropped(s, &dropped[k], (enum drop_cause)k, 0);
+    bump(s, &s->head->counts.delivered, dropped[STORE_NOTHING_DUE].n_samples);
     region_set(s->r, s->head->accepted, accepted);
 }
 

@@ -149,8 +149,11 @@ uint64_t store_encoded_seq(const struct store *s);
  *  @seq <= store_encoded_seq(): only the blocks are given back. Loop. */
 struct store_loss {
     struct payload_load load;
-    enum drop_cause cause;
+    enum drop_cause cause; /* or STORE_NOTHING_DUE */
 };
+/** Not a loss: the configuration sends no series for these samples (a histogram
+ *  without aggregates). They count as delivered. */
+#define STORE_NOTHING_DUE DROP_N
 void store_commit_part(struct store *s, uint64_t seq,
                        const struct payload_draft *drafts, size_t n_drafts,
                        const struct store_loss *losses, size_t n_losses);

@@ -655,6 +655,25 @@ static void without_a_key_everything_is_counted_as_that(void **state)
     close_all(&f);
 }
 
+static void samples_without_a_series_need_no_payload(void **state)
+{
+    static const struct flush_point point = {TS, 1, 0};
+    struct flush_item item = rate_item(NULL, 0, &point, 1);
+    struct fixture f;
+
+    (void)state;
+    item.n_series = 0;
+    item.n_samples = 9;
+    open_store(&f, 1u << 20);
+    assert_int_equal(encode(&f, &item, 1), 0);
+    assert_int_equal(f.result.n_drafts, 0);
+    assert_int_equal(f.result.n_losses, 1);
+    assert_int_equal(f.result.losses[0].cause, STORE_NOTHING_DUE);
+    store_commit_part(f.s, 1, NULL, 0, f.result.losses, 1);
+    assert_int_equal(store_counts(f.s)->delivered, 9);
+    close_all(&f);
+}
+
 static int make_room(void *arg, size_t n)
 {
     struct fixture *f = arg;
@@ -784,6 +803,7 @@ int main(void)
         cmocka_unit_test(an_item_too_large_for_any_payload_is_lost_alone),
         cmocka_unit_test(a_series_of_many_points_is_split_by_points),
         cmocka_unit_test(without_a_key_everything_is_counted_as_that),
+        cmocka_unit_test(samples_without_a_series_need_no_payload),
         cmocka_unit_test(a_full_store_loses_the_oldest_and_names_it),
         cmocka_unit_test(memory_that_runs_out_in_the_middle_keeps_nothing),
         cmocka_unit_test(halves_of_a_split_decode_to_the_same_items),
