@@ -190,7 +190,7 @@ static void adopt(struct opening *o, int fd)
 {
     struct sockaddr_storage ss = {0};
     socklen_t n = sizeof(ss);
-    enum socket_kind kind;
+    enum socket_kind kind = SOCKET_UDP;
     struct socket_entry *e;
 
     if (kind_of(fd, &kind) != 0) {

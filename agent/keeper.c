@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start and end. The sockets come first: from then on the kernel keeps what
+ * clients send, however long the rest takes. In `exec` the job is started next
+ * (job.c), before anything that can fail or take time.
+ */
+#include "agent/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/cli.h"
+#include "agent/keeper_private.h"
+#include "agent/stamps.h"
+#include "aggregator/agg.h"
+#include "forwarder/store.h"
+
+#define MODULE "keeper"
+
+extern char **environ;
+
+/* ---- Configuration ----------------------------------------------------- */
+
+static void start_log(const struct config *c)
+{
+    const struct log_opts opts = {.level = (enum log_level)c->log_level,
+                                  .json = c->log_json,
+                                  .file = c->log_file};
+    int rc = log_init(&opts);
+
+    if (rc != 0)
+        log_warn(MODULE,
+                 "log file was not opened, stderr is used: %s "
+                 "log_file=%s",
+                 strerror(-rc), c->log_file);
+}
+
+static void report(enum log_level level, const struct string_list *lines)
+{
+    for (size_t i = 0; i < lines->n; i++)
+        log_write(NULL, level, "config", "%s", lines->items[i]);
+}
+
+int keeper_configure(struct keeper *k, struct config_sources *src)
+{
+    struct config_report rep = {0};
+    int status = 0;
+    int rc;
+
+    src->env = environ;
+    src->exec_mode = k->exec_mode;
+    rc = config_load(&k->config, src, &rep);
+    if (rc != 0) {
+        log_error(MODULE, "configuration was not loaded: %s", strerror(-rc));
+        return EXIT_FAILED;
+    }
+    start_log(&k->config);
+    report(k->exec_mode ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, &rep.errors);
+    report(LOG_LEVEL_WARN, &rep.warnings);
+    report(LOG_LEVEL_DEBUG, &rep.notes);
+    if (rep.errors.n > 0 && !k->exec_mode) {
+        fprintf(stderr,
+                "retriever run: %zu error%s in the configuration, "
+                "nothing was started\n",
+                rep.errors.n + rep.n_dropped,
+                rep.errors.n + rep.n_dropped == 1 ? "" : "s");
+        status = EXIT_USAGE;
+    }
+    config_report_fini(&rep);
+    return status;
+}
+
+int keeper_listen(struct keeper *k)
+{
+    unsigned n_failed = 0;
+    int rc = sockets_open(&k->sockets, &k->config, k->exec_mode, &n_failed);
+
+    if (rc != 0)
+        log_error(MODULE, "there are more listeners than %d", SOCKETS_MAX);
+    if (k->exec_mode || (rc == 0 && n_failed == 0))
+        return 0;
+    return EXIT_FAILED;
+}
+
+/* ---- What outlives a worker -------------------------------------------- */
+
+static int map_supervision(struct keeper *k)
+{
+    struct supervision *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
+                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (s == MAP_FAILED)
+        return -errno;
+    k->sup = s;
+    s->started_ns = keeper_now_ns();
+    s->life_start_s = clock_wall_ns(&clock_real) / CLOCK_NS_PER_S;
+    s->to_worker = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->to_keeper = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->keeper_pidfd = -1;
+    if (s->to_worker < 0 || s->to_keeper < 0)
+        return -errno;
+#ifdef SYS_pidfd_open
+    if (k->config.keeper)
+        s->keeper_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+#endif
+    return 0;
+}
+
+static int make_regions(struct keeper *k)
+{
+    const struct config *c = &k->config;
+    size_t agg[AGG_N_RANGES];
+    size_t store[STORE_N_RANGES];
+    const struct region_opts ingest_opts = {
+        .name = "retriever-ingest",
+        .budget_bytes = c->memory_limit_bytes,
+        .reserve = agg,
+        .n_ranges = AGG_N_RANGES,
+    };
+    /* The bodies are capped by the store itself; its table comes on top. */
+    const struct region_opts store_opts = {
+        .name = "retriever-store",
+        .budget_bytes = SIZE_MAX / 2,
+        .reserve = store,
+        .n_ranges = STORE_N_RANGES,
+    };
+    int rc;
+
+    agg_reserve(agg, c->dogstatsd_context_limit, c->memory_limit_bytes);
+    store_reserve(store, c->store_max_bytes);
+    rc = region_create(&k->ingest, &ingest_opts);
+    if (rc == 0)
+        rc = region_create(&k->store, &store_opts);
+    return rc;
+}
+
+static int make_landing(struct keeper *k)
+{
+    const struct config *c = &k->config;
+    struct landing_opts opts = {
+        .buffer_bytes = c->dogstatsd_buffer_bytes,
+        .max_frame_bytes = c->stream_max_frame_bytes,
+    };
+
+    for (uint32_t i = 0; i < k->sockets.n; i++) {
+        if (k->sockets.entries[i].kind == SOCKET_UNIXSTREAM)
+            opts.n_conns = c->stream_max_connections;
+    }
+    return landing_create(&k->landing, &opts);
+}
+
+/* Locked by its own descriptor, which keeper and workers hold: a worker that
+ * survives its keeper still owns the folder. */
+static int open_run_path(struct keeper *k)
+{
+    const char *path = k->config.run_path;
+    const char *what = "was not opened";
+    int rc = 0;
+    int fd;
+
+    k->env.run_dir = -1;
+    if (path[0] == '\0')
+        return 0;
+    (void)mkdir(path, 0700); /* a failure shows in open() */
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        rc = -errno;
+    } else if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0) {
+        rc = -errno;
+        what = "is not writable";
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        rc = -errno;
+        what = "is used by another retriever; give each its own";
+    }
+    if (rc != 0) {
+        log_error(MODULE, "run_path %s run_path=%s cause=%s", what, path,
+                  strerror(-rc));
+        if (fd >= 0)
+            close(fd);
+        return rc;
+    }
+    k->env.run_dir = fd;
+    k->env.last_stamp_s = stamps_load(fd);
+    return 0;
+}
+
+/* Opened now and loaded by descriptor later: an upgrade of the package in
+ * between cannot mix versions. Beside the program first, so that a build folder
+ * runs without an installation. */
+static int open_module(const char *file)
+{
+    char path[PATH_MAX + 64];
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    char *slash;
+    int fd = -1;
+
+    exe[n > 0 ? n : 0] = '\0';
+    slash = strrchr(exe, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+        (void)snprintf(path, sizeof(path), "%s/%s", exe, file);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    if (fd < 0) {
+        (void)snprintf(path, sizeof(path), "%s/%s", RETRIEVER_MODULE_DIR, file);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    return fd;
+}
+
+static void open_modules(struct keeper *k)
+{
+    k->env.http_module = open_module("retriever-http.so");
+    if (k->env.http_module < 0)
+        log_warn(MODULE, "retriever-http.so was found neither beside the "
+                         "program nor in " RETRIEVER_MODULE_DIR
+                         ": nothing can be delivered");
+    k->env.httpd_module = -1;
+    if (k->config.health_port == 0)
+        return;
+    k->env.httpd_module = open_module("retriever-httpd.so");
+    if (k->env.httpd_module < 0)
+        log_warn(MODULE, "retriever-httpd.so was found neither beside the "
+                         "program nor in " RETRIEVER_MODULE_DIR
+                         ": health_port is not served");
+}
+
+static void fill_env(struct keeper *k)
+{
+    struct worker_env *e = &k->env;
+
+    e->config = &k->config;
+    e->ingest_region = &k->ingest;
+    e->store_region = &k->store;
+    e->landing = &k->landing;
+    e->sockets = &k->sockets;
+    e->sup = k->sup;
+    e->exec_mode = k->exec_mode;
+    e->host = k->identity.host;
+    e->instance_tag = k->identity.instance_tag;
+    e->no_api_key = k->config.api_key[0] == '\0' ? "no API key is set" : NULL;
+    if (getrandom(e->seed, sizeof(e->seed), GRND_NONBLOCK) !=
+        (ssize_t)sizeof(e->seed)) {
+        e->seed[0] = keeper_now_ns();
+        e->seed[1] = (uint64_t)clock_wall_ns(&clock_real);
+    }
+}
+
+int keeper_watch_signals(struct keeper *k)
+{
+    sigset_t all;
+
+    (void)sigfillset(&all);
+    k->signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    return k->signal_fd >= 0 ? 0 : -errno;
+}
+
+int keeper_prepare(struct keeper *k)
+{
+    int rc = map_supervision(k);
+
+    if (rc == 0)
+        rc = make_regions(k);
+    if (rc == 0)
+        rc = make_landing(k);
+    if (rc == 0)
+        rc = identity_find(&k->identity, &k->config, k->exec_mode);
+    if (rc != 0) {
+        log_error(MODULE, "shared memory was not made: %s", strerror(-rc));
+        return rc;
+    }
+    rc = open_run_path(k);
+    if (rc != 0 && !k->exec_mode)
+        return rc;
+    open_modules(k);
+    fill_env(k);
+    rc = fd_set_snapshot(&k->kept);
+    k->can_work = rc == 0;
+    return rc;
+}
+
+void keeper_fini(struct keeper *k)
+{
+    sockets_close(&k->sockets);
+    landing_close(&k->landing);
+    region_close(&k->ingest);
+    region_close(&k->store);
+    fd_set_fini(&k->kept);
+    identity_fini(&k->identity);
+    config_fini(&k->config);
+}
+
+/* ---- Running ----------------------------------------------------------- */
+
+static void *watch_thread(void *arg)
+{
+    keeper_watch(arg);
+    return NULL;
+}
+
+/* keeper: off. One process: signals go to the watch as before, since they are
+ * blocked in every thread. A crash ends everything, and so does a worker that
+ * hangs at the deadline. */
+static void run_inside(struct keeper *k)
+{
+    uint64_t one = 1;
+    pthread_t watch;
+
+    if (pthread_create(&watch, NULL, watch_thread, k) != 0) {
+        k->exit_status = EXIT_FAILED;
+        return;
+    }
+    k->exit_status = worker_main(&k->env);
+    atomic_store(&k->inside_done, 1);
+    (void)!write(k->sup->to_keeper, &one, sizeof(one));
+    (void)pthread_join(watch, NULL);
+}
+
+int keeper_run(struct keeper *k)
+{
+    k->exit_status = EXIT_FAILED;
+    if (!k->can_work) {
+        k->worker_over = true;
+        keeper_watch(k);
+    } else if (k->config.keeper) {
+        k->restart_ns = keeper_now_ns();
+        keeper_watch(k);
+    } else {
+        run_inside(k);
+    }
+    return k->exit_status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    static struct keeper k = {.signal_fd = -1};
+    struct cli_config cc;
+    int status;
+
+    switch (cli_parse_config(&cc, argc, argv)) {
+    case 0:
+        break;
+    case CLI_HELP:
+        return EXIT_OK;
+    default:
+        return EXIT_USAGE;
+    }
+    if (cc.first < argc) {
+        fprintf(stderr,
+                "retriever run: unexpected argument: %s (did you mean "
+                "`retriever exec`?)\n",
+                argv[cc.first]);
+        return EXIT_USAGE;
+    }
+    status = keeper_configure(&k, &cc.sources);
+    if (status == 0)
+        status = keeper_listen(&k);
+    if (status == 0 &&
+        (keeper_watch_signals(&k) != 0 || keeper_prepare(&k) != 0))
+        status = EXIT_FAILED;
+    if (status == 0)
+        status = keeper_run(&k);
+    keeper_fini(&k);
+    return status;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keeper: the parent process. It holds what must outlive a worker (shared
+ * memory, sockets, and in `exec` the job), starts a worker again at once when one
+ * dies, hands signals on as words in shared memory, and writes the receipt when
+ * no worker can. It parses nothing and talks to nobody.
+ *
+ * Thread:  one; with `keeper: off` the watch runs as a second thread of the one
+ *          process, beside worker_main().
+ * Memory:  everything is made by keeper_prepare(); the regions are capped by
+ *          memory_limit and store_max_bytes.
+ * Promise: the job's life and exit code never depend on the worker. A worker that
+ *          does not end by the deadline is killed and the receipt is written
+ *          from the regions.
+ */
+#ifndef RETRIEVER_AGENT_KEEPER_H
+#define RETRIEVER_AGENT_KEEPER_H
+
+#include <sys/types.h>
+
+#include "agent/identity.h"
+#include "agent/job.h"
+#include "agent/worker.h"
+
+/* Descriptors by number. */
+struct fd_set_of {
+    bool *has;
+    size_t n;
+};
+
+struct keeper {
+    struct config config;
+    struct identity identity;
+    struct sockets sockets;
+    struct region ingest, store;
+    struct landing landing;
+    struct supervision *sup;
+    struct worker_env env;
+    bool exec_mode;
+    bool can_work; /* the memory of a worker could be had */
+    int signal_fd;
+
+    struct fd_set_of kept; /* descriptors that are not a worker's */
+    bool shares_table;     /* the present worker was cloned with CLONE_FILES */
+    pid_t worker;          /* 0 = none */
+    bool worker_over;      /* it ended in order: no further one */
+    uint32_t n_tokens;     /* restarts that may follow at once */
+    uint64_t tokens_ns;    /* when the tokens were counted */
+    uint64_t restart_ns;   /* 0 = no restart is due */
+
+    struct job job;
+    int exit_status; /* of `run` */
+    bool over;
+    _Atomic uint32_t inside_done; /* keeper: off: worker_main() returned */
+};
+
+/** Load the configuration into @k. `run`: every error is printed. Returns 0 or an
+ *  exit status (the process should end with it). In exec mode always 0: what is
+ *  wrong is a warning. */
+int keeper_configure(struct keeper *k, struct config_sources *src);
+
+/** Bind the sockets. Returns 0 or an exit status (exec: always 0). */
+int keeper_listen(struct keeper *k);
+
+/** From now on signals are read from a descriptor. Returns 0 or -errno. */
+int keeper_watch_signals(struct keeper *k);
+
+/** Make what a worker needs: memory, run_path, modules. Returns 0 or -errno. */
+int keeper_prepare(struct keeper *k);
+
+/** Serve until the end, the job included. Returns the exit status of `run`. */
+int keeper_run(struct keeper *k);
+
+void keeper_fini(struct keeper *k);
+
+#endif
