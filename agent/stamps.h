@@ -4,6 +4,7 @@
  * next life within the same ten seconds takes another one.
  *
  * Thread:  load before the first worker, save by the encoder.
+ * Memory:  none.
  * Promise: 16 bytes written by one pwrite(): a kill leaves the old or the new
  *          ones. Not synced: after a power loss a life stamps its first part by
  *          its own start second, as without the file.

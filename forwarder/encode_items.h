@@ -3,7 +3,9 @@
  * One flush item to the bytes of its format. Used by encoder.c alone.
  *
  * Thread:  pure functions.
- * Memory:  the caller's; what does not fit sets w->full.
+ * Memory:  the caller's.
+ * Promise: what does not fit sets w->full and never goes beyond its buffer; text
+ *          that is not UTF-8 cannot make a JSON body invalid.
  */
 #ifndef RETRIEVER_FORWARDER_ENCODE_ITEMS_H
 #define RETRIEVER_FORWARDER_ENCODE_ITEMS_H

@@ -209,7 +209,7 @@ static void assert_hex(const void *p, size_t n, const char *hex)
 
     assert_true(2 * n < sizeof(got));
     for (size_t i = 0; i < n; i++)
-        sprintf(got + 2 * i, "%02x", ((const unsigned char *)p)[i]);
+        snprintf(got + 2 * i, 3, "%02x", ((const unsigned char *)p)[i]);
     assert_string_equal(got, hex);
 }
 
@@ -467,7 +467,7 @@ static struct crowd make_crowd(size_t n, bool noise)
 
     for (size_t i = 0; i < n; i++) {
         char *at = c.text + 128 * i;
-        int len = sprintf(at, "request_id:");
+        int len = snprintf(at, 128, "request_id:");
 
         for (int k = 0; k < 40; k++) {
             x ^= x << 13;
@@ -477,7 +477,7 @@ static struct crowd make_crowd(size_t n, bool noise)
                                 "wxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[x % 64]
                               : 'a';
         }
-        len += sprintf(at + len, "%zu", i);
+        len += snprintf(at + len, 128 - (size_t)len, "%zu", i);
         c.tags[2 * i] = V("env:prod");
         c.tags[2 * i + 1] = (struct view){at, (uint32_t)len};
         c.points[i] = (struct flush_point){TS, (double)(x % 1000), 0};

@@ -39,7 +39,7 @@ static struct whole make_whole(int n_items, enum payload_encoding encoding,
 
         if (i > 0)
             w.raw[at++] = ',';
-        at += (size_t)sprintf(w.raw + at, "<%d", i);
+        at += (size_t)snprintf(w.raw + at, 16, "<%d", i);
         for (unsigned k = (unsigned)i * seed % 40; k > 0; k--)
             w.raw[at++] = 'x';
         w.raw[at++] = '>';
@@ -97,7 +97,7 @@ static void halves_join_to_the_whole(void **state)
             joined = malloc(strlen(a) + strlen(b) + 1);
             a[strlen(a) - 1] = '\0'; /* "[<0>" and ",<1>]" */
             b[0] = ',';
-            sprintf(joined, "%s%s", a, b);
+            snprintf(joined, w.p.n_raw_bytes + 1u, "%s%s", a, b);
             assert_string_equal(joined, w.raw);
             assert_int_equal(h[0].load.n_samples + h[1].load.n_samples,
                              w.p.load.n_samples);

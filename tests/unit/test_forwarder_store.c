@@ -417,7 +417,8 @@ static struct payload_draft items_draft(struct store *s, int n,
     raw[at++] = '[';
     split_index_init(x, 1, 1, 1);
     for (int i = 0; i < n; i++) {
-        int len = sprintf(raw + at, "%s<%d>", i > 0 ? "," : "", i);
+        int len =
+            snprintf(raw + at, sizeof(raw) - at, "%s<%d>", i > 0 ? "," : "", i);
 
         at += (size_t)len;
         split_index_add(x, (size_t)len, (uint64_t)i, 1);
