@@ -29,8 +29,8 @@
 
 #define MAX_HEADER_BYTES (64 * 1024)
 #define MAX_DISCARD_BYTES (256 * 1024)
-#define MESSAGE_MAX 256
 #define NO_PROXY_MAX 4096
+#define DEFAULT_TIMEOUT_MS 20000 /* never none: every request has an end */
 
 struct request {
     struct request *prev, *next;
@@ -554,6 +554,8 @@ static int http_start(struct http *h, const struct http_request *r)
 
     if (h->closing)
         return -ECANCELED;
+    if (timeout_ms == 0)
+        timeout_ms = DEFAULT_TIMEOUT_MS;
     refresh(h);
     rq = calloc(1, sizeof(*rq));
     if (rq == NULL)

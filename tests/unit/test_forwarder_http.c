@@ -253,13 +253,15 @@ static void retry_after_is_read_as_seconds_and_as_date(void **state)
     struct fixture *f = *state;
     time_t at = time(NULL) + 3600;
     char text[256], date[64];
+    struct tm tm;
     struct result r;
 
     r = answered(f, "HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n"
                     "Content-Length: 0\r\n\r\n");
     assert_int_equal(r.status, 429);
     assert_int_equal(r.retry_after_ms, 7000);
-    strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime(&at));
+    strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT",
+             gmtime_r(&at, &tm));
     snprintf(text, sizeof(text),
              "HTTP/1.1 503 X\r\nretry-after:  %s \r\nContent-Length: 0\r\n\r\n",
              date);
