@@ -3,8 +3,8 @@
  * DogStatsD lines (protocol 1.0 to 1.6) to samples, events and checks.
  *
  * Thread:  one parser object belongs to one thread; no shared state.
- * Memory:  nothing is allocated after dsd_parser_init(); results borrow from the
- *          line and from the parser until its next call.
+ * Memory:  nothing is allocated after dsd_parser_init(); results borrow from
+ *          the line and from the parser until its next call.
  * Promise: total: every byte string gives a result or one reject reason, in
  *          time linear in its length; never logs; never reads outside
  *          [line, line + n). Independent of the locale.
@@ -25,22 +25,22 @@ enum dsd_result {
     DSD_METRIC,
     DSD_EVENT,
     DSD_CHECK,
-    DSD_EMPTY,            /* empty line: nothing to count */
-    DSD_PARSE_STRUCTURE,  /* no '|', no ':' or too few fields */
-    DSD_PARSE_NAME,       /* empty name */
-    DSD_PARSE_VALUE,      /* value missing or not a number */
-    DSD_PARSE_TYPE,       /* type symbol unknown */
-    DSD_PARSE_RATE,       /* @ not a number */
-    DSD_PARSE_TIMESTAMP,  /* T not an integer >= 1 */
-    DSD_PARSE_EVENT,      /* event header or lengths wrong */
-    DSD_PARSE_CHECK,      /* service check malformed */
-    DSD_UNTERMINATED,     /* last line without LF though eol is required */
-    DSD_UNSUPPORTED,      /* T on a type other than c and g */
-    DSD_NAN,              /* value not finite */
-    DSD_NAME,             /* name too long or without a letter */
-    DSD_FUTURE,           /* T more than 600 s ahead */
-    DSD_POISON,           /* two workers died at this record */
-    DSD_TRUNCATED,        /* the kernel cut the datagram inside this line */
+    DSD_EMPTY,           /* empty line: nothing to count */
+    DSD_PARSE_STRUCTURE, /* no '|', no ':' or too few fields */
+    DSD_PARSE_NAME,      /* empty name */
+    DSD_PARSE_VALUE,     /* value missing or not a number */
+    DSD_PARSE_TYPE,      /* type symbol unknown */
+    DSD_PARSE_RATE,      /* @ not a number */
+    DSD_PARSE_TIMESTAMP, /* T not an integer >= 1 */
+    DSD_PARSE_EVENT,     /* event header or lengths wrong */
+    DSD_PARSE_CHECK,     /* service check malformed */
+    DSD_UNTERMINATED,    /* last line without LF though eol is required */
+    DSD_UNSUPPORTED,     /* T on a type other than c and g */
+    DSD_NAN,             /* value not finite */
+    DSD_NAME,            /* name too long or without a letter */
+    DSD_FUTURE,          /* T more than 600 s ahead */
+    DSD_POISON,          /* two workers died at this record */
+    DSD_TRUNCATED,       /* the kernel cut the datagram inside this line */
     DSD_N_RESULTS
 };
 
@@ -68,8 +68,8 @@ struct dsd_parser {
     };
 };
 
-/** Allocate the scratch (4 bytes per byte of the longest line); @opts is copied.
- *  Returns 0, or -ENOMEM and *p is untouched. */
+/** Allocate the scratch (4 bytes per byte of the longest line); @opts is
+ *  copied. Returns 0, or -ENOMEM and *p is untouched. */
 int dsd_parser_init(struct dsd_parser *p, const struct dsd_parser_opts *opts);
 
 /** Free the scratch; results must not be used any more. */
@@ -77,9 +77,10 @@ void dsd_parser_fini(struct dsd_parser *p);
 
 /** Parse one line without its LF (a trailing CR is removed here). The result
  *  lies in p->sample, p->event or p->check as the return value says; after any
- *  other return value none of them means anything. A line is rejected as a whole:
- *  one bad value of a packed line costs all of them. Of several faults the first
- *  from the left names the reason, but DSD_NAN gives way to DSD_PARSE_VALUE. */
+ *  other return value none of them means anything. A line is rejected as a
+ *  whole: one bad value of a packed line costs all of them. Of several faults
+ *  the type's names the reason, else the first from the left; DSD_NAN gives way
+ *  to DSD_PARSE_VALUE. */
 enum dsd_result dsd_parse(struct dsd_parser *p, const char *line, size_t n);
 
 #endif

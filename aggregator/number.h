@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Numbers in DogStatsD lines: the syntax of Go's strconv.ParseFloat and ParseInt,
- * which is what the Agent accepts, correctly rounded, whatever their length.
+ * Numbers in DogStatsD lines: the syntax of Go's strconv.ParseFloat and
+ * ParseInt, which is what the Agent accepts, correctly rounded, whatever their
+ * length.
  *
  * Thread:  pure functions.
  * Memory:  none; about 1 KiB of stack for rare forms.
@@ -9,9 +10,9 @@
  *          strconv.ParseFloat(s, 64). Time is linear in the length.
  *
  * Beyond plain decimals the syntax has: underscores between digits (1_000),
- * hexadecimal with a binary exponent (0x1.8p1), and inf, infinity and nan in any
- * case. No white space. A decimal beyond the range of double is no number; one
- * too small is 0.
+ * hexadecimal with a binary exponent (0x1.8p1), and inf, infinity and nan in
+ * any case. No white space. A decimal beyond the range of double is no number;
+ * one too small is 0.
  */
 #ifndef RETRIEVER_AGGREGATOR_NUMBER_H
 #define RETRIEVER_AGGREGATOR_NUMBER_H

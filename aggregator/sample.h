@@ -38,10 +38,10 @@ struct sample {
     enum metric_type type;
     bool bad_rate; /* @ was <= 0 or > 1 and is taken as 1 */
     double rate;
-    int64_t ts_s;         /* T, unix seconds; 0 = none */
-    const double *values; /* n_values of them; unused for sets */
-    uint32_t n_values;    /* >= 1; always 1 for sets */
-    struct view member;   /* sets: the one member, colons included */
+    int64_t ts_s;              /* T, unix seconds; 0 = none */
+    const double *values;      /* n_values of them; unused for sets */
+    uint32_t n_values;         /* >= 1; always 1 for sets */
+    struct view member;        /* sets: the one member, colons included */
     struct view local_data;    /* c: */
     struct view external_data; /* e: */
     struct view cardinality;   /* card: */

@@ -12,8 +12,8 @@
  * file is compiled without contraction to fused operations for the same reason.
  *
  * Bins. Trimming follows the Agent's store, including its overflow bins, which
- * may take a sketch over the limit; it happens here once per sketch, there after
- * every 512 values.
+ * may take a sketch over the limit; it happens here once per sketch, there
+ * after every 512 values.
  */
 #include "aggregator/sketch.h"
 

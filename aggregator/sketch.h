@@ -39,8 +39,9 @@ struct sketch_summary {
  *  Takes less than a millisecond. Keys are right without it, only slower. */
 void sketch_init(void);
 
-/** Key of a finite value: round(ln|v| / ln gamma) + 1338 with v's sign, at least
- *  1; 0 for |v| < 9.94e-10; +-SKETCH_KEY_INF for what is beyond the last key. */
+/** Key of a finite value: round(ln|v| / ln gamma) + 1338 with v's sign, at
+ *  least 1; 0 for |v| < 9.94e-10; +-SKETCH_KEY_INF for what is beyond the last
+ *  key. */
 int16_t sketch_key(double v);
 
 /** One finite value of weight 1. */
@@ -54,8 +55,8 @@ uint32_t sketch_summary_add_rated(struct sketch_summary *s, double v,
 
 /** Merge sorted @bins (n_bins, ascending unique keys) with unsorted @keys
  *  (n_keys, each weight 1; sorted in place) into @out (room for n_bins + n_keys
- *  bins, not overlapping @bins). Returns the number of bins, unique ascending. A
- *  count stays at UINT32_MAX where it would overflow. */
+ *  bins, not overlapping @bins). Returns the number of bins, unique ascending.
+ *  A count stays at UINT32_MAX where it would overflow. */
 size_t sketch_merge_keys(struct sketch_bin *out, const struct sketch_bin *bins,
                          size_t n_bins, int16_t *keys, size_t n_keys);
 
@@ -64,11 +65,11 @@ size_t sketch_merge_one(struct sketch_bin *out, const struct sketch_bin *bins,
                         size_t n_bins, int16_t key, uint32_t n);
 
 /** Bins as they go on the wire: counts above 65535 split into repeated keys and
- *  the Agent's trim to 4096 bins (lowest keys collapse). @k and @n need room for
- *  sketch_wire_room(bins, n_bins) entries. Returns the number written, which is
- *  0 only for no bins. Counts that would split into more than twice 4096 entries
- *  (only absurd sample rates make such) are not split: room and result stay
- *  below 65,536 entries whatever comes in. */
+ *  the Agent's trim to 4096 bins (lowest keys collapse). @k and @n need room
+ *  for sketch_wire_room(bins, n_bins) entries. Returns the number written,
+ *  which is 0 only for no bins. Counts that would split into more than twice
+ *  4096 entries (only absurd sample rates make such) are not split: room and
+ *  result stay below 65,536 entries whatever comes in. */
 size_t sketch_wire_room(const struct sketch_bin *bins, size_t n_bins);
 size_t sketch_to_wire(int32_t *k, uint32_t *n, const struct sketch_bin *bins,
                       size_t n_bins);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The parser against tests/golden/dogstatsd_lines.tsv, and what a table of lines
- * cannot say.
+ * The parser against tests/golden/dogstatsd_lines.tsv, and what a table of
+ * lines cannot say.
  */
 #include <setjmp.h>
 #include <stdarg.h>
