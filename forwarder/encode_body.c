@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 /* Of the events envelope with its two names. */
-#define MAX_TAIL_BYTES 4096
+#define MAX_TAIL_BYTES 65536
 #define SYNC_SHARE 16
 
 int body_init(struct body *b, enum payload_encoding encoding, int level,
@@ -66,6 +66,7 @@ int body_open(struct body *b, enum payload_kind kind,
     b->open = true;
     pb_init(&b->w, b->raw, limits->max_raw_bytes);
     pb_raw(&b->w, head.p, head.n);
+    b->too_small = b->w.full;
     b->n_sep_bytes = n_sep;
     b->n_items = 0;
     memset(&b->load, 0, sizeof(b->load));
@@ -138,7 +139,7 @@ int body_accept(struct body *b, const struct payload_load *load)
 
     if (rc != 0) {
         b->w.n = b->item_at;
-        b->w.full = false;
+        b->w.full = b->too_small;
         return rc;
     }
     split_index_add(&b->index, b->w.n - b->item_at, load->n_samples,

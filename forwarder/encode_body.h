@@ -28,6 +28,7 @@ struct body {
     enum payload_kind kind;
     struct encode_limits limits;
     struct pbwrite w; /* into raw */
+    bool too_small;   /* not even the head fits: no item ever does */
     size_t n_fed;     /* bytes of raw that the compressor has */
     size_t item_at;   /* where the item under way began */
     struct buf tail;

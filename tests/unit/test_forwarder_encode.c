@@ -413,6 +413,41 @@ static void the_decoder_reads_events_one_payload_per_source(void **state)
     close_all(&f);
 }
 
+/* Source types come from clients; the limits from the configuration. */
+static void an_event_whose_envelope_does_not_fit_is_lost_alone(void **state)
+{
+    static char source[500];
+    struct flush_item items[4];
+    struct fixture f;
+
+    (void)state;
+    memset(source, 's', sizeof(source));
+    for (int i = 0; i < 4; i++)
+        items[i] = (struct flush_item){.kind = FLUSH_EVENT,
+                                       .name = V("t"),
+                                       .text = V("x"),
+                                       .host = V("h"),
+                                       .ts_s = TS};
+    items[1].source_type = items[2].source_type =
+        (struct view){source, sizeof(source)};
+    items[3].source_type = V("z");
+    open_store(&f, 1u << 20);
+    f.cfg.limits[PAYLOAD_EVENTS].max_raw_bytes = 400;
+    assert_int_equal(encode(&f, items, 4), 0);
+    assert_int_equal(f.result.n_losses, 1);
+    assert_int_equal(f.result.losses[0].cause, DROP_TOO_LARGE);
+    assert_int_equal(f.result.losses[0].load.n_events, 2);
+    assert_int_equal(f.result.n_drafts, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct payload_draft *d = &f.result.drafts[i];
+
+        assert_int_equal(d->load.n_events, 1);
+        assert_memory_equal(body_of(&f, i), "{\"apiKey\"", 9);
+        assert_int_equal(body_of(&f, i)[d->n_bytes - 1], '}');
+    }
+    close_all(&f);
+}
+
 static void the_decoder_reads_checks(void **state)
 {
     static const char first[] =
@@ -799,6 +834,7 @@ int main(void)
         cmocka_unit_test(the_decoder_reads_sketches),
         cmocka_unit_test(the_decoder_reads_events_one_payload_per_source),
         cmocka_unit_test(the_decoder_reads_checks),
+        cmocka_unit_test(an_event_whose_envelope_does_not_fit_is_lost_alone),
         cmocka_unit_test(no_payload_exceeds_a_limit_and_most_come_near_it),
         cmocka_unit_test(an_item_too_large_for_any_payload_is_lost_alone),
         cmocka_unit_test(a_series_of_many_points_is_split_by_points),
