@@ -55,7 +55,7 @@ class Conservation(Case):
         n_datagrams = 0
         sums = dict.fromkeys(TYPES, 0)
         for _ in procs:
-            n, s = out.get(timeout=300)
+            n, s = out.get(timeout=300 if LONG else 60)
             n_datagrams += n
             for t in TYPES:
                 sums[t] += s[t]

@@ -87,7 +87,7 @@ class Kills(Case):
         u = Uds(agent.uds)
         for _ in range(100):
             u.send("a:1|c")
-        pid = agent.worker_pid()
+        pid = eventually(agent.worker_pid, what="a worker")
         agent.proc.send_signal(signal.SIGTERM)
         agent.err.wait_for(r"stop")
         os.kill(pid, signal.SIGKILL)
@@ -105,7 +105,7 @@ class Kills(Case):
         # Half a frame before the kill, the rest behind it.
         frame = b"s:41|c\ns:100|c"
         s.s.sendall(len(frame).to_bytes(4, "little") + frame[:5])
-        pid = agent.worker_pid()
+        pid = eventually(agent.worker_pid, what="a worker")
         os.kill(pid, signal.SIGKILL)
         s.s.sendall(frame[5:])
         s.send("s:1000|c")

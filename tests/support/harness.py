@@ -172,8 +172,9 @@ class Agent:
         if env.get("DD_DOGSTATSD_PORT") != "0":
             self.port = int(self.err.wait_for(
                 r"listening.*udp \S+:(\d+)").group(1))
-        if env.get("DD_DOGSTATSD_SOCKET"):
-            self.err.wait_for(r"listening.*%s\b" % re.escape(self.uds))
+        for path in (self.uds, self.stream, self.control):
+            if path in env.values():
+                self.err.wait_for(r"listening.*%s\b" % re.escape(path))
 
     def client(self, *words, timeout=60):
         return subprocess.run([BINARY, *words, "--socket", self.control],
@@ -194,9 +195,18 @@ class Agent:
         return json.loads(r.stdout)
 
     def worker_pid(self):
-        kids = open("/proc/%d/task/%d/children" % (
-            self.proc.pid, self.proc.pid)).read().split()
-        return int(kids[0]) if kids else None
+        """The present worker, by its name among the keeper's children."""
+        with open("/proc/%d/task/%d/children" % (
+                self.proc.pid, self.proc.pid)) as f:
+            kids = f.read().split()
+        for kid in kids:
+            try:
+                with open("/proc/%s/comm" % kid) as f:
+                    if f.read().strip() == "retriever-work":
+                        return int(kid)
+            except OSError:
+                pass  # gone meanwhile
+        return None
 
     def wait(self, timeout=60):
         try:
