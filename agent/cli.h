@@ -8,6 +8,9 @@
  * signals blocked; the others with the mask the process was started with.
  *
  * Thread:  the main thread, before any other exists.
+ * Memory:  borrows argv for the life of the process.
+ * Promise: behind exec's first word that is no option nothing is looked at: it
+ *          is the job's.
  */
 #ifndef RETRIEVER_AGENT_CLI_H
 #define RETRIEVER_AGENT_CLI_H

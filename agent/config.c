@@ -53,7 +53,8 @@ void config_found(struct config_loader *l, enum finding kind,
     struct string_list *list = kind == FINDING_ERROR     ? &l->report.errors
                                : kind == FINDING_WARNING ? &l->report.warnings
                                                          : &l->report.notes;
-    char line[1024];
+    char raw[1024];
+    char line[1100];
     size_t n = 0;
     va_list ap;
 
@@ -61,17 +62,15 @@ void config_found(struct config_loader *l, enum finding kind,
         l->report.n_dropped++;
         return;
     }
-    if (at != NULL) {
-        escape(at->source, strlen(at->source), line, 256);
-        n = strlen(line);
-        if (at->line > 0)
-            n += (size_t)snprintf(line + n, sizeof(line) - n, ":%u:%u",
-                                  at->line, at->column);
-        n += (size_t)snprintf(line + n, sizeof(line) - n, ": ");
-    }
+    if (at != NULL && at->line > 0)
+        n = (size_t)snprintf(raw, sizeof(raw), "%.250s:%u:%u: ", at->source,
+                             at->line, at->column);
+    else if (at != NULL)
+        n = (size_t)snprintf(raw, sizeof(raw), "%.250s: ", at->source);
     va_start(ap, fmt);
-    (void)vsnprintf(line + n, sizeof(line) - n, fmt, ap);
+    (void)vsnprintf(raw + n, sizeof(raw) - n, fmt, ap);
     va_end(ap);
+    escape(raw, strlen(raw), line, sizeof(line));
     if (string_list_add(list, line, strlen(line)) != 0)
         l->failed = true;
 }

@@ -81,8 +81,6 @@ struct config {
     uint32_t stream_max_connections;
     uint32_t stream_max_frame_bytes;
     uint32_t stream_idle_s; /* 0 = never */
-    bool dogstatsd_stream_log_too_big;
-    bool dogstatsd_disable_verbose_logs;
 
     /* Parsing and enrichment. */
     bool dogstatsd_origin_detection_client;

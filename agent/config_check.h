@@ -3,6 +3,7 @@
  * What the text of a key must look like, beyond its type and bounds.
  *
  * Thread:  any; pure.
+ * Memory:  none.
  * Promise: NULL = good; else static text that completes "<value> ...". The text
  *          has no control characters and is valid UTF-8 (checked before). The
  *          empty string is never asked about.

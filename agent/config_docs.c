@@ -50,11 +50,26 @@ static void write_env_names(const struct config_key *key, const char *quote,
         (void)fprintf(out, ", %s%s%s", quote, key->env[i], quote);
 }
 
+/* Text for a cell: outside of `code` a '<' would begin HTML. */
+static void write_markdown(const char *text, FILE *out)
+{
+    bool code = false;
+
+    for (; *text != '\0'; text++) {
+        if (*text == '`')
+            code = !code;
+        if (*text == '<' && !code)
+            (void)fputs("&lt;", out);
+        else
+            (void)fputc(*text, out);
+    }
+}
+
 static void write_default(const struct config_key *key, const char *quote,
                           FILE *out)
 {
     if (key->def_note != NULL)
-        (void)fputs(key->def_note, out);
+        write_markdown(key->def_note, out);
     else if (key->def[0] == '\0')
         (void)fputs(key->type == KEY_LIST ? "none" : "empty", out);
     else
@@ -78,7 +93,9 @@ static void write_row(const struct config_key *key, FILE *out)
         (void)fprintf(out, ", %s", bounds);
     (void)fputs(" | ", out);
     write_default(key, "`", out);
-    (void)fprintf(out, " | %s |\n", key->help);
+    (void)fputs(" | ", out);
+    write_markdown(key->help, out);
+    (void)fputs(" |\n", out);
 }
 
 void config_write_docs(FILE *out)
@@ -195,7 +212,7 @@ void config_write_example(FILE *out)
     char open[CONFIG_MAX_NAME] = ""; /* map whose keys are being written */
 
     (void)fputs(
-        "## SPDX-License-Identifier: Apache-2.0\n"
+        "# SPDX-License-Identifier: Apache-2.0\n"
         "##\n"
         "## Retriever: every key with its default. Take the `# ` off the "
         "lines you change.\n"

@@ -119,7 +119,7 @@ void config_read_set(struct config_loader *l, const char *assignment)
         const char *near = config_nearest(name);
 
         config_found(l, FINDING_ERROR, &at,
-                     "there is no such key%s%s; see retriever check",
+                     "%s: there is no such key%s%s; see retriever check", name,
                      near != NULL ? "; did you mean " : "",
                      near != NULL ? near : "");
     } else if ((key->flags & KEY_SECRET) != 0) {

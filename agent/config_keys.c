@@ -299,11 +299,6 @@ const struct config_key config_keys[] = {
      .def = "",
      .check = check_eol,
      .help = "Listeners whose last line must end in a line feed: udp, uds."},
-    {.name = "dogstatsd_stream_log_too_big",
-     .type = KEY_BOOL,
-     .def = "false",
-     FIELD(dogstatsd_stream_log_too_big),
-     .help = "Log the first bytes of a stream frame that is too long."},
     {.name = "stream_max_connections",
      .type = KEY_INT,
      .def = "1024",
@@ -422,11 +417,6 @@ const struct config_key config_keys[] = {
      .check = check_namespace,
      FIELD(histogram_copy_to_distribution_prefix),
      .help = "Prefix of the names of these distributions."},
-    {.name = "dogstatsd_disable_verbose_logs",
-     .type = KEY_BOOL,
-     .def = "false",
-     FIELD(dogstatsd_disable_verbose_logs),
-     .help = "Log lines that do not parse at debug level only."},
 
     /* ---- Stop ---- */
     {.section = "Stopping",

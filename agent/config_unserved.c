@@ -93,6 +93,7 @@ static const char *const agents[] = {
     "disable_file_logging",
     "docker_labels_as_tags",
     "dogstatsd_capture_depth",
+    "dogstatsd_disable_verbose_logs",
     "dogstatsd_entity_id_precedence",
     "dogstatsd_log_file",
     "dogstatsd_log_file_max_rolls",
@@ -114,6 +115,7 @@ static const char *const agents[] = {
     "dogstatsd_stats_buffer",
     "dogstatsd_stats_enable",
     "dogstatsd_stats_port",
+    "dogstatsd_stream_log_too_big",
     "dogstatsd_string_interner_size",
     "dogstatsd_tag_cardinality",
     "dogstatsd_telemetry_enabled_listener_id",
@@ -450,7 +452,7 @@ void config_unknown(struct config_loader *l, const struct config_place *at,
         return;
     }
     near = config_nearest(name);
-    config_found(l, FINDING_WARNING, at, "unknown key%s%s",
+    config_found(l, FINDING_WARNING, at, "%s: unknown key%s%s", name,
                  near != NULL ? "; did you mean " : " and none is like it",
                  near != NULL ? near : "");
 }
