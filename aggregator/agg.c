@@ -370,10 +370,8 @@ void agg_clock_stepped(struct agg *a, int64_t now_s)
         turn_early(a, now_s);
     if (h->open.has_data != 0)
         return; /* could not be closed: goes on as it is */
-    if (bucket_of(now_s) < h->open.bucket_s) {
+    if (bucket_of(now_s) < h->open.bucket_s)
         region_set(a->r, h->last_stamp_s, 0);
-        region_set(a->r, h->phase, h->phase + 1);
-    }
     bucket_place(a, bucket_of(now_s), now_s, true);
     region_commit(a->r);
 }

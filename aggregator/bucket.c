@@ -28,24 +28,56 @@ static void start_piece(struct agg *a, uint64_t seq)
                        .chain_id = a->head->open.id};
 }
 
+static bool in_ring(const struct agg *a, int64_t t_s)
+{
+    for (uint32_t i = 0; i < STAMP_RING; i++) {
+        if (a->head->stamp_ring[i] == (uint32_t)t_s)
+            return true;
+    }
+    return false;
+}
+
+/* @stamp and the seconds behind it that shifted cells would take. */
+static bool is_taken(const struct agg *a, int64_t stamp_s)
+{
+    for (uint32_t k = 0; k <= a->head->shift_used; k++) {
+        if (in_ring(a, stamp_s + k))
+            return true;
+    }
+    return false;
+}
+
+bool bucket_had_stamp(const struct agg *a, int64_t t_s)
+{
+    const struct open_chain *o = &a->head->open;
+
+    return (t_s >= o->stamp_s && t_s <= o->stamp_s + o->max_shift) ||
+           in_ring(a, t_s);
+}
+
 /*
  * The stamp of the first part of a bucket is the bucket's start, so that series
  * line up across agents. A life that does not know what an earlier one of the
  * same bucket used takes its own start second. A later part takes the second in
- * which it begins. Whatever that gives, it is later than any stamp before it.
+ * which it begins. Whatever that gives, it is later than any stamp before it;
+ * and after the clock was set back, none of those that are remembered.
  */
 static int64_t next_stamp(const struct agg *a, int64_t bucket_s, int64_t now_s,
                           bool first)
 {
     const struct agg_head *h = a->head;
-    int64_t stamp = bucket_s + h->phase % AGG_BUCKET_S;
+    int64_t stamp = bucket_s;
 
     if (!first)
         stamp = now_s > bucket_s ? now_s : bucket_s;
     else if (h->closed_seq == 0 && h->last_stamp_s == 0 &&
              bucket_of(a->cfg.life_start_s) == bucket_s)
         stamp = a->cfg.life_start_s;
-    return stamp > h->last_stamp_s ? stamp : h->last_stamp_s + 1;
+    if (stamp <= h->last_stamp_s)
+        stamp = h->last_stamp_s + 1;
+    while (is_taken(a, stamp))
+        stamp++;
+    return stamp;
 }
 
 void bucket_place(struct agg *a, int64_t bucket_s, int64_t now_s, bool first)
@@ -97,26 +129,17 @@ struct part *bucket_piece(struct agg *a, bool must)
     return part_at(a, o->first_seq + o->n_pieces - 1);
 }
 
-bool bucket_had_stamp(const struct agg *a, int64_t t_s)
-{
-    const struct agg_head *h = a->head;
-
-    if (h->open.stamp_s == t_s)
-        return true;
-    for (uint32_t i = 0; i < STAMP_RING; i++) {
-        if (h->stamp_ring[i] == (uint32_t)t_s)
-            return true;
-    }
-    return false;
-}
-
+/* With the seconds that shifted cells took behind it. */
 static void remember_stamp(struct agg *a)
 {
     struct agg_head *h = a->head;
-    uint32_t *at = &h->stamp_ring[h->n_stamp_ring % STAMP_RING];
 
-    region_set(a->r, *at, (uint32_t)h->open.stamp_s);
-    region_set(a->r, h->n_stamp_ring, h->n_stamp_ring + 1);
+    for (uint32_t k = 0; k <= h->open.max_shift; k++) {
+        uint32_t *at = &h->stamp_ring[h->n_stamp_ring % STAMP_RING];
+
+        region_set(a->r, *at, (uint32_t)h->open.stamp_s + k);
+        region_set(a->r, h->n_stamp_ring, h->n_stamp_ring + 1);
+    }
     region_set(a->r, h->last_stamp_s, h->open.stamp_s + h->open.max_shift);
 }
 

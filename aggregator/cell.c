@@ -6,6 +6,7 @@
 
 #include "aggregator/blocks.h"
 #include "aggregator/bucket.h"
+#include "aggregator/context.h"
 #include "aggregator/stamps.h"
 
 static const struct {
@@ -48,7 +49,7 @@ void *cell_open(struct agg *a, struct context *c, bool data)
 
     if (ref == 0)
         return NULL;
-    if ((c->marks & MARK_STAMPED) != 0)
+    if ((a->contexts[c->group].marks & MARK_STAMPED) != 0)
         shift = stamps_shift(a, c, shift);
     cell = block_at(a, ref);
     memset(cell, 0, bytes);
@@ -61,12 +62,15 @@ void *cell_open(struct agg *a, struct context *c, bool data)
         c->seen_s = (uint32_t)o->bucket_s;
         c->touched_s = (uint32_t)o->bucket_s;
     }
-    if (data && (c->marks & MARK_PLAIN) == 0)
-        region_set(a->r, c->marks, c->marks | MARK_PLAIN);
+    if (data)
+        context_mark(a, c, MARK_PLAIN);
     if (o->has_data == 0)
         region_set(a->r, o->has_data, 1);
-    if (shift > o->max_shift)
-        region_set(a->r, o->max_shift, shift);
+    /* What stamps_shift() added is this context's own affair. */
+    if (c->shift > o->max_shift)
+        region_set(a->r, o->max_shift, c->shift);
+    if (c->shift > a->head->shift_used)
+        region_set(a->r, a->head->shift_used, c->shift);
     return cell;
 }
 

@@ -145,7 +145,9 @@ static struct context *enter(struct agg *a, const struct enriched *e,
     if (i != 0) {
         fresh.flags = flags;
         fresh.shift = m.clash != NULL ? free_shift(m.shifts_in_use) : 0;
-        fresh.touched_s = (uint32_t)a->head->open.bucket_s;
+        fresh.group = m.clash != NULL ? m.clash->group : i;
+        fresh.seen_s = (uint32_t)a->head->open.bucket_s;
+        fresh.touched_s = fresh.seen_s;
         *c = fresh;
     }
     if (i == 0 || !wire_enter(a, c)) {

@@ -85,4 +85,16 @@ static inline uint32_t context_index(const struct agg *a,
     return (uint32_t)(c - a->contexts);
 }
 
+/** Set a mark of @c and of its group. */
+static inline void context_mark(struct agg *a, struct context *c,
+                                enum context_mark mark)
+{
+    struct context *first = &a->contexts[c->group];
+
+    if ((c->marks & mark) == 0)
+        region_set(a->r, c->marks, (uint8_t)(c->marks | mark));
+    if ((first->marks & mark) == 0)
+        region_set(a->r, first->marks, (uint8_t)(first->marks | mark));
+}
+
 #endif

@@ -110,7 +110,7 @@ enum context_flag {
     CONTEXT_PINNED = 4    /* never expires */
 };
 
-/** Of the changing half. */
+/** Of the changing half; those of a group's first context speak for all. */
 enum context_mark { MARK_PLAIN = 1, MARK_STAMPED = 2 };
 
 struct context {
@@ -125,13 +125,13 @@ struct context {
     /* The changing half: one save of 16 bytes. */
     uint32_t chain;     /* id of the last part chain with a cell of ours */
     uint32_t cell;      /* where, if that chain is the open one */
-    uint32_t seen_s;    /* bucket of the last untimed sample */
+    uint32_t seen_s;    /* bucket of the last untimed sample, or of birth */
     uint32_t touched_s; /* bucket of the last sample of any sort */
     uint32_t aliases;   /* list; free contexts: the next free one */
     uint16_t n_aliases;
     uint16_t pad;
     uint32_t stamped_chain; /* last chain with a timestamped point of ours */
-    uint32_t spare;
+    uint32_t group; /* of contexts that share a series: the first one's index */
 };
 _Static_assert(sizeof(struct context) == 64, "one cache line");
 
@@ -350,10 +350,9 @@ struct agg_head {
     uint32_t released_chain;
     uint32_t next_chain;
     int64_t last_stamp_s;
-    uint32_t phase;       /* grows with each step of the clock backwards */
-    uint32_t n_all_parts; /* chains opened in this memory */
     uint32_t stamp_ring[STAMP_RING]; /* latest stamps of parts */
     uint32_t n_stamp_ring;
+    uint32_t shift_used; /* largest shift of a context that had a cell */
     struct agg_clash clash;
     struct agg_partial partial;
     struct part parts[PARTS_MAX];

@@ -4,29 +4,38 @@
 #include "aggregator/blocks.h"
 #include "aggregator/bucket.h"
 #include "aggregator/cell.h"
+#include "aggregator/context.h"
 #include "aggregator/hash.h"
 #include "aggregator/pool.h"
 #include "aggregator/table.h"
 
 #define MOST_STEPS 64 /* seconds to look for a free one */
 
-static uint32_t stamp_frag(const struct agg *a, uint32_t context, uint32_t ts_s)
+/* Contexts that the intake would take for one series share their seconds: the
+ * key is the group. */
+static uint32_t stamp_frag(const struct agg *a, uint32_t group, uint32_t ts_s)
 {
-    return (uint32_t)hash_u64(((uint64_t)context << 32 | ts_s) ^
+    return (uint32_t)hash_u64(((uint64_t)group << 32 | ts_s) ^
                               a->head->seed[0]);
 }
 
-static struct stamp *find(const struct agg *a, uint32_t context, uint32_t ts_s)
+static uint32_t group_of(const struct agg *a, const struct stamp *st)
+{
+    return a->contexts[st->context].group;
+}
+
+static struct stamp *find(const struct agg *a, uint32_t group, uint32_t ts_s)
 {
     const struct table *t = &a->head->stamp_index;
     const struct table_slot *slots = table_slots(a, t);
-    uint32_t frag = stamp_frag(a, context, ts_s);
+    uint32_t frag = stamp_frag(a, group, ts_s);
 
     for (uint32_t i = table_home(t, frag); slots[i].ref != 0;
          i = (i + 1) & t->mask) {
         struct stamp *st = &a->stamps[slots[i].ref];
 
-        if (slots[i].frag == frag && st->context == context && st->ts_s == ts_s)
+        if (slots[i].frag == frag && st->ts_s == ts_s &&
+            group_of(a, st) == group)
             return st;
     }
     return NULL;
@@ -36,13 +45,13 @@ static void forget(struct agg *a, struct stamp *st)
 {
     uint32_t i = (uint32_t)(st - a->stamps);
 
-    table_remove(a, &a->head->stamp_index, stamp_frag(a, st->context, st->ts_s),
-                 i);
+    table_remove(a, &a->head->stamp_index,
+                 stamp_frag(a, group_of(a, st), st->ts_s), i);
     region_set(a->r, st->context, 0);
     pool_give(a, &a->head->stamps, i, &st->ts_s);
 }
 
-static struct stamp *make(struct agg *a, uint32_t context, uint32_t ts_s)
+static struct stamp *make(struct agg *a, const struct context *c, uint32_t ts_s)
 {
     struct pool *p = &a->head->stamps;
     uint32_t i = 0;
@@ -55,36 +64,26 @@ static struct stamp *make(struct agg *a, uint32_t context, uint32_t ts_s)
                       offsetof(struct stamp, ts_s));
     if (i == 0)
         return NULL;
-    a->stamps[i] = (struct stamp){.context = context, .ts_s = ts_s};
-    (void)table_insert(a, &a->head->stamp_index, stamp_frag(a, context, ts_s),
+    a->stamps[i] = (struct stamp){.context = context_index(a, c), .ts_s = ts_s};
+    (void)table_insert(a, &a->head->stamp_index, stamp_frag(a, c->group, ts_s),
                        i);
     return &a->stamps[i];
 }
 
-static void mark_stamped(struct agg *a, struct context *c)
+/* The record for (context, t), or for the next second that is free for it. */
+static struct stamp *place(struct agg *a, const struct context *c, uint32_t t)
 {
-    uint32_t bucket_s = (uint32_t)a->head->open.bucket_s;
-
-    if ((c->marks & MARK_STAMPED) == 0)
-        region_set(a->r, c->marks, c->marks | MARK_STAMPED);
-    if (c->touched_s != bucket_s)
-        region_set(a->r, c->touched_s, bucket_s);
-}
-
-/* The record for (context, t), or for the next second when that was sent. */
-static struct stamp *place(struct agg *a, uint32_t context, uint32_t t)
-{
-    for (int k = 0; k < MOST_STEPS; k++) {
-        struct stamp *st = find(a, context, t + (uint32_t)k);
+    for (uint32_t k = 0; k < MOST_STEPS; k++) {
+        struct stamp *st = find(a, c->group, t + k);
 
         if (st == NULL) {
-            st = make(a, context, t + (uint32_t)k);
+            st = make(a, c, t + k);
             if (st != NULL)
                 region_set(a->r, a->head->n_stamps_open,
                            a->head->n_stamps_open + 1);
             return st;
         }
-        if (st->sent_s == 0)
+        if (st->sent_s == 0 && st->context == context_index(a, c))
             return st;
     }
     return NULL;
@@ -92,11 +91,14 @@ static struct stamp *place(struct agg *a, uint32_t context, uint32_t t)
 
 bool stamps_add(struct agg *a, struct context *c, const struct sample *s)
 {
-    struct stamp *st = place(a, (uint32_t)(c - a->contexts), (uint32_t)s->ts_s);
+    struct stamp *st = place(a, c, (uint32_t)s->ts_s);
+    uint32_t bucket_s = (uint32_t)a->head->open.bucket_s;
 
     if (st == NULL)
         return false;
-    mark_stamped(a, c);
+    context_mark(a, c, MARK_STAMPED);
+    if (c->touched_s != bucket_s)
+        region_set(a->r, c->touched_s, bucket_s);
     region_save(a->r, st, sizeof(*st));
     st->n += s->n_values;
     if (c->kind == KIND_GAUGE) {
@@ -110,50 +112,50 @@ bool stamps_add(struct agg *a, struct context *c, const struct sample *s)
     return true;
 }
 
-uint32_t stamps_shift(struct agg *a, struct context *c, uint32_t shift)
+uint32_t stamps_shift(struct agg *a, const struct context *c, uint32_t shift)
 {
-    uint32_t index = (uint32_t)(c - a->contexts);
     uint32_t stamp_s = (uint32_t)a->head->open.stamp_s;
-    struct stamp *st = find(a, index, stamp_s + shift);
+    struct stamp *st = find(a, c->group, stamp_s + shift);
 
     if (st == NULL || st->sent_s == 0)
         return shift; /* free, or it moves away itself when it is due */
-    while (shift < AGG_BUCKET_S + MOST_STEPS &&
-           find(a, index, stamp_s + shift) != NULL)
+    while (shift < MOST_STEPS &&
+           (find(a, c->group, stamp_s + shift) != NULL ||
+            bucket_had_stamp(a, (int64_t)stamp_s + shift)))
         shift++;
-    st = make(a, index, stamp_s + shift);
+    st = make(a, c, stamp_s + shift);
     if (st != NULL)
         st->sent_s = (uint32_t)a->head->open.bucket_s;
     return shift;
 }
 
-/* An untimed point of the same context has this second already. */
+/* An untimed point of the same series may have this second: the context had one
+ * since it exists, or it is younger than that and an expired one may have had. */
 static bool collides(const struct agg *a, const struct context *c,
                      uint32_t ts_s)
 {
-    return (c->marks & MARK_PLAIN) != 0 &&
-           bucket_had_stamp(a, (int64_t)ts_s - c->shift);
+    bool plain = (a->contexts[c->group].marks & MARK_PLAIN) != 0;
+
+    if (!plain && (int64_t)ts_s + a->cfg.context_expiry_s >= c->seen_s)
+        return false;
+    return bucket_had_stamp(a, ts_s);
 }
 
-static struct stamp *move_away(struct agg *a, struct context *c,
-                               struct stamp *st)
+static void move_away(struct agg *a, const struct context *c, struct stamp *st)
 {
     uint32_t t = st->ts_s;
     uint32_t i = (uint32_t)(st - a->stamps);
 
-    for (int k = 0;
-         k < MOST_STEPS && (collides(a, c, t) ||
-                            (t != st->ts_s && find(a, st->context, t) != NULL));
-         k++)
+    while (
+        t - st->ts_s < MOST_STEPS &&
+        (collides(a, c, t) || (t != st->ts_s && find(a, c->group, t) != NULL)))
         t++;
     if (t == st->ts_s)
-        return st;
-    table_remove(a, &a->head->stamp_index, stamp_frag(a, st->context, st->ts_s),
+        return;
+    table_remove(a, &a->head->stamp_index, stamp_frag(a, c->group, st->ts_s),
                  i);
     region_set(a->r, st->ts_s, t);
-    (void)table_insert(a, &a->head->stamp_index, stamp_frag(a, st->context, t),
-                       i);
-    return st;
+    (void)table_insert(a, &a->head->stamp_index, stamp_frag(a, c->group, t), i);
 }
 
 static void send(struct agg *a, struct stamp *st)
@@ -167,7 +169,7 @@ static void send(struct agg *a, struct stamp *st)
 
     if (ref == 0)
         return; /* at the next turn */
-    st = move_away(a, c, st);
+    move_away(a, c, st);
     cell = block_at(a, ref);
     *cell = (struct cell_stamped){.context = st->context,
                                   .ts_s = st->ts_s,

@@ -20,7 +20,7 @@
 bool stamps_add(struct agg *a, struct context *c, const struct sample *s);
 
 /** The shift from the open stamp for an untimed point of @c, at least @shift. */
-uint32_t stamps_shift(struct agg *a, struct context *c, uint32_t shift);
+uint32_t stamps_shift(struct agg *a, const struct context *c, uint32_t shift);
 
 /** Look at record @i at the end of the open bucket: move it to the open part if
  *  it is due (@all: whatever its second), forget it if it is old. */

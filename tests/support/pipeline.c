@@ -78,6 +78,9 @@ void pipeline_close(struct pipeline *p)
     region_close(&p->region);
     munmap(p->pos, 4096);
     free(p->items);
+    for (size_t i = 0; i < p->n_keys; i++)
+        free(p->keys[i]);
+    free(p->keys);
 }
 
 void pipeline_feed_bytes(struct pipeline *p, int64_t now_s, const char *packet,
@@ -182,6 +185,49 @@ static void describe(struct pipeline_item *out, const struct flush_item *it)
     put_tags(&t, it);
 }
 
+static void add_key(struct pipeline *p, const struct flush_item *it,
+                    const char *suffix, int64_t ts_s)
+{
+    char key[2048];
+    struct text t = {key, sizeof(key)};
+
+    put_view(&t, it->name);
+    put(&t, "%s", suffix);
+    put_tags(&t, it);
+    put(&t, " %lld", (long long)ts_s);
+    if (p->n_keys == p->cap_keys) {
+        p->cap_keys = p->cap_keys * 2 + 64;
+        p->keys = realloc(p->keys, p->cap_keys * sizeof(*p->keys));
+        assert_non_null(p->keys);
+    }
+    p->keys[p->n_keys++] = strdup(key);
+}
+
+static void add_keys(struct pipeline *p, const struct flush_item *it)
+{
+    if (it->kind == FLUSH_SKETCH)
+        add_key(p, it, "", it->ts_s);
+    for (uint32_t i = 0; i < it->n_series; i++) {
+        for (uint32_t k = 0; k < it->series[i].n_points; k++)
+            add_key(p, it, it->series[i].suffix, it->series[i].points[k].ts_s);
+    }
+}
+
+static int by_text(const void *x, const void *y)
+{
+    return strcmp(*(char *const *)x, *(char *const *)y);
+}
+
+void pipeline_check_unique(struct pipeline *p)
+{
+    if (p->n_keys > 0)
+        qsort(p->keys, p->n_keys, sizeof(*p->keys), by_text);
+    for (size_t i = 1; i < p->n_keys; i++) {
+        if (strcmp(p->keys[i - 1], p->keys[i]) == 0)
+            fail_msg("two points: %s", p->keys[i]);
+    }
+}
+
 static void take_part(struct pipeline *p, uint64_t seq)
 {
     struct part_iter *it;
@@ -206,6 +252,7 @@ static void take_part(struct pipeline *p, uint64_t seq)
                                    .n_samples = item->n_samples,
                                    .seq = seq};
         describe(&p->items[p->n_items++], item);
+        add_keys(p, item);
         n_samples += item->n_samples;
         n_items++;
     }

@@ -37,6 +37,8 @@ struct pipeline {
     uint64_t taken_seq;
     struct pipeline_item *items;
     size_t n_items, cap_items;
+    char **keys; /* "series [tags] @host second" of each point */
+    size_t n_keys, cap_keys;
 };
 
 /** What a test usually configures; change it before pipeline_open(). */
@@ -67,6 +69,9 @@ void pipeline_clear(struct pipeline *p);
 /** The one item whose text begins so; fails the test when there is none. */
 const struct pipeline_item *pipeline_find(const struct pipeline *p,
                                           const char *prefix);
+
+/** No two points of all that was taken have one (series, second). */
+void pipeline_check_unique(struct pipeline *p);
 
 /** received = rejected + filtered + aggregated, and the items taken so far plus
  *  what is open are what was aggregated. */
