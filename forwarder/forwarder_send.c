@@ -15,6 +15,8 @@
 #include "forwarder/http_reply.h"
 
 #define EXCERPT_MAX 121
+/* An attempt so short before the deadline could only make bodies ambiguous. */
+#define LEAST_NS (20 * FORWARDER_MS_NS)
 
 void forwarder_note_error(struct forwarder *f, const char *fmt, ...)
 {
@@ -51,7 +53,7 @@ static void report_failure(struct forwarder *f, enum payload_kind kind,
         return;
     }
     log_warn("forwarder",
-             "sending of %s to %s failed; payloads are kept, %s "
+             "sending of %s to %s failed; payloads are kept; %s "
              "retry_in_ms=%ju cause=\"%s\"",
              endpoint_kind_name(kind), f->endpoint.base, advice,
              (uintmax_t)wait_ms, what);
@@ -233,7 +235,7 @@ static unsigned sendable(const struct forwarder *f, uint64_t now_ns)
 
     if (f->http == NULL || f->key.key[0] == '\0')
         return 0;
-    if (f->draining && now_ns >= f->deadline_ns)
+    if (f->draining && now_ns + LEAST_NS > f->deadline_ns)
         return 0;
     if (f->key.refused && !f->draining &&
         (!f->key.may_probe || f->inflight.n > 0))

@@ -159,7 +159,7 @@ static const char *status_advice(int status)
 {
     switch (status) {
     case 400:
-        return "the intake refused the payload as malformed; it was dropped";
+        return "the intake refused the payload as malformed";
     case 401:
     case 403:
         return "the intake refused the API key: check api_key and site "
@@ -181,7 +181,7 @@ static const char *status_advice(int status)
         return "a redirect, which is never followed: set site or dd_url to the "
                "address that answers itself";
     if (status >= 400 && status <= 499)
-        return "the intake will not take the payload; it was dropped";
+        return "the intake will not take the payload";
     return "a fault of the intake or a proxy before it; tried again";
 }
 
