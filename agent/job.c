@@ -330,6 +330,7 @@ int cmd_exec(int argc, char **argv)
                         "[options] -- COMMAND [ARGS...]\n");
         return EXIT_EXEC_FAILED;
     }
+    keeper_hold_standard_fds();
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     status = run_job(&k, &cc, argv + cc.first, &inherited);
     keeper_fini(&k);

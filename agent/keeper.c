@@ -34,6 +34,19 @@
 
 extern char **environ;
 
+/* Started with one of them closed, the next descriptor of ours would take its
+ * number, and the log would be written into it. The job does not see these. */
+void keeper_hold_standard_fds(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 /* ---- Configuration ----------------------------------------------------- */
 
 static void start_log(const struct config *c)
@@ -368,6 +381,7 @@ int cmd_run(int argc, char **argv)
                 argv[cc.first]);
         return EXIT_USAGE;
     }
+    keeper_hold_standard_fds();
     status = keeper_configure(&k, &cc.sources);
     if (status == 0)
         status = keeper_listen(&k);

@@ -54,6 +54,9 @@ struct keeper {
     _Atomic uint32_t inside_done; /* keeper: off: worker_main() returned */
 };
 
+/** First of all: descriptors 0 to 2 lead somewhere, whatever the caller closed. */
+void keeper_hold_standard_fds(void);
+
 /** Load the configuration into @k. `run`: every error is printed. Returns 0 or an
  *  exit status (the process should end with it). In exec mode always 0: what is
  *  wrong is a warning. */

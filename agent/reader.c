@@ -350,6 +350,7 @@ static void *run(void *arg)
     ingress_recover(&r->g);
     watch_sockets(r);
     atomic_store(r->opts.serving, 1);
+    (void)sem_post(&r->served);
     r->got_data = true; /* what was recovered may need a bucket's end */
     while (!r->quit) {
         pause_accept(r);
@@ -458,6 +459,7 @@ static int init_memory(struct reader *r)
     if (r->conn_polls == NULL || r->conn_watched == NULL ||
         r->order_mem == NULL)
         return -ENOMEM;
+    (void)sem_init(&r->served, 0, 0);
     spsc_init(&r->orders, r->order_mem, READER_RING, sizeof(struct order));
     spsc_init(&r->events, r->event_mem, READER_RING, sizeof(r->event_mem[0]));
     spsc_init(&r->notes, r->note_mem, READER_RING, sizeof(r->note_mem[0]));
@@ -513,6 +515,8 @@ int reader_start(struct reader **out, const struct reader_opts *opts,
         uv_close((uv_handle_t *)&r->bell, on_failed_bell_closed);
         return rc;
     }
+    while (sem_wait(&r->served) != 0) /* EINTR */
+        ;
     *out = r;
     return 0;
 }

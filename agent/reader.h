@@ -62,7 +62,8 @@ struct reader_opts {
 };
 
 /** Attach to the region (rolling back what a predecessor left), apply what lies
- *  in the landing zone, then serve. READER_PART events come for parts that a
+ *  in the landing zone, then serve: when this returns the sockets are read, and
+ *  what is slow may begin. READER_PART events come for parts that a
  *  predecessor closed and nobody encoded (seq > @encoded_seq). Returns 0 or
  *  -errno. */
 int reader_start(struct reader **out, const struct reader_opts *opts,

@@ -10,6 +10,7 @@
 #define RETRIEVER_AGENT_READER_PRIVATE_H
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "agent/ingress.h"
 #include "agent/reader.h"
@@ -21,6 +22,7 @@
 struct reader {
     struct reader_opts opts;
     pthread_t thread;
+    sem_t served;
     struct ingress g;
     struct agg *agg;
 
