@@ -196,7 +196,12 @@ int cli_parse_config(struct cli_config *out, int argc, char **argv)
     static const struct option options[] = {
         {"set", required_argument, NULL, 's'},
         {"help", no_argument, NULL, 'h'},
-        {"exec", no_argument, NULL, 'e'}, /* check only */
+        {0},
+    };
+    static const struct option check_options[] = {
+        {"set", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
+        {"exec", no_argument, NULL, 'e'},
         {0},
     };
     bool is_check = strcmp(argv[0], "check") == 0;
@@ -208,7 +213,9 @@ int cli_parse_config(struct cli_config *out, int argc, char **argv)
     optind = 0; /* also forgets what an earlier parse had reached */
     opterr = 0; /* our own words below: getopt knows no subcommands */
     /* '+': the first word that is no option begins the job's own line. */
-    while ((opt = getopt_long(argc, argv, "+:c:h", options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, "+:c:h",
+                              is_check ? check_options : options, NULL)) !=
+           -1) {
         switch (opt) {
         case 'c':
             out->sources.file = optarg;
@@ -221,11 +228,8 @@ int cli_parse_config(struct cli_config *out, int argc, char **argv)
             (void)cli_help(argv[0], stdout);
             return CLI_HELP;
         case 'e':
-            if (is_check) {
-                out->sources.exec_mode = true;
-                break;
-            }
-            /* fall through */
+            out->sources.exec_mode = true;
+            break;
         default:
             (void)fprintf(stderr,
                           "retriever %s: %s %s; see retriever %s "

@@ -288,6 +288,7 @@ static bool read_document(struct walk *w, yaml_parser_t *parser, bool first)
         config_found(w->l, FINDING_ERROR, &at, "must be lines of `key: value`");
     }
     yaml_document_delete(&doc);
+    w->doc = NULL;
     return more;
 }
 

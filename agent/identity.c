@@ -15,7 +15,7 @@
 #include "agent/config_check.h"
 
 #define MODULE "identity"
-#define MAX_PROC_BYTES (64u * 1024)
+#define MAX_PROC_BYTES ((size_t)64 << 10)
 
 /* ---- Container id ------------------------------------------------------- */
 
