@@ -58,6 +58,7 @@ struct worker {
 
     uint32_t dumps_seen;
     uint64_t flush_seen; /* exec: last flush request that was taken up */
+    bool hurried;        /* exec: the job was told to stop and goes on */
     struct config_key_stamp key_stamp;
 
     uv_timer_t stage_timer;   /* latest instant of the present stage */
@@ -70,6 +71,7 @@ struct worker {
 };
 
 static void advance(struct worker *w);
+static void deliver_hurried(struct worker *w);
 
 static uint64_t mono_ns(void)
 {
@@ -105,7 +107,10 @@ static void on_part_encoded(void *arg, uint64_t seq)
     struct worker *w = arg;
 
     (void)seq;
-    forwarder_kick(w->forwarder);
+    if (w->hurried && !w->stopping)
+        deliver_hurried(w);
+    else
+        forwarder_kick(w->forwarder);
     barrier_encoded(&w->barrier);
     advance(w);
 }
@@ -332,12 +337,18 @@ static void on_hurried_over(void *arg)
         forwarder_resume(w->forwarder);
 }
 
-static void begin_hurried(struct worker *w)
+static void deliver_hurried(struct worker *w)
 {
-    parts_set_stopping(w->parts);
-    reader_order(w->reader, READER_CLOSE_ALL, 0);
     forwarder_drain(w->forwarder, atomic_load(&w->env->sup->flush_deadline_ns),
                     on_hurried_over, w);
+}
+
+static void begin_hurried(struct worker *w)
+{
+    w->hurried = true;
+    parts_set_stopping(w->parts);
+    reader_order(w->reader, READER_CLOSE_ALL, 0);
+    deliver_hurried(w); /* what waits for a retry already */
     (void)uv_timer_start(&w->hurried_timer, on_hurried_timer, HURRIED_FLUSH_MS,
                          HURRIED_FLUSH_MS);
 }

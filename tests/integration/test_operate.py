@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator does: health, status, stop, a new key, one process, a file."""
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+
+from harness import API_KEY, BINARY, Case, Udp, Uds, eventually
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Operate(Case):
+    def test_health_port_answers_and_says_nothing_else(self):
+        port = free_port()
+        agent = self.agent(self.intake(), env={"DD_HEALTH_PORT": port})
+
+        def ask():
+            try:
+                with urllib.request.urlopen(
+                        "http://127.0.0.1:%d/live" % port, timeout=5) as f:
+                    return f.status, f.read()
+            except urllib.error.URLError:
+                return None
+
+        status, body = eventually(ask, what="health")
+        self.assertEqual(status, 200)
+        self.assertNotIn(b"retriever", body.lower())
+        self.assert_all_delivered(agent.stop())
+
+    def test_sigusr1_writes_the_status_to_the_log(self):
+        agent = self.agent(self.intake())
+        Uds(agent.uds).send("a:1|c")
+        agent.flush()
+        agent.proc.send_signal(signal.SIGUSR1)
+        agent.err.wait_for(r'status \{.*"delivered":1')
+        agent.stop()
+
+    def test_stop_command(self):
+        intake = self.intake()
+        agent = self.agent(intake)
+        Uds(agent.uds).send("a:1|c")
+        self.assertEqual(agent.client("stop").returncode, 0)
+        self.assertEqual(agent.wait(20), 0)
+        receipt = agent.receipt()
+        self.assertEqual(receipt["reason"], "command")
+        self.assert_all_delivered(receipt)
+
+    def test_status_without_an_agent_says_what_to_do(self):
+        r = subprocess.run([BINARY, "status", "--socket", "/nonexistent/s"],
+                           stderr=subprocess.PIPE)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(b"Is the agent running?", r.stderr)
+
+    def test_one_process_without_keeper(self):
+        intake = self.intake()
+        agent = self.agent(intake, env={"DD_KEEPER": "off"})
+        u = Udp(agent.port)
+        for _ in range(100):
+            u.send("a:1|c")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(self.sum_of(intake.stop(), "a"), 100)
+
+    def test_key_file_is_read_again(self):
+        intake = self.intake()
+        intake.control(api_key="f" * 32)
+        with tempfile.TemporaryDirectory() as tmp:
+            path = os.path.join(tmp, "key")
+            with open(path, "w") as f:
+                f.write(API_KEY + "\n")
+            agent = self.agent(intake, env={"DD_API_KEY": None,
+                                            "DD_API_KEY_FILE": path})
+            Uds(agent.uds).send("a:1|c")
+            flush = subprocess.Popen(
+                [BINARY, "flush", "--wait", "--json", "--socket",
+                 agent.control], stdout=subprocess.PIPE)
+            agent.err.wait_for(r"refused|not accepted|invalid|403")
+            with open(path + ".new", "w") as f:
+                f.write("f" * 32 + "\n")
+            os.rename(path + ".new", path)
+            out, _ = flush.communicate(timeout=40)
+            self.assertIn(b'"flushed":true', out)
+            self.assert_all_delivered(agent.stop())
+            self.assertEqual(self.sum_of(intake.stop(), "a"), 1)
+
+    def test_file_environment_and_command_line_in_that_order(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            path = os.path.join(tmp, "r.yaml")
+            with open(path, "w") as f:
+                f.write("api_key: %s\nstop_timeout: 5\nhostname: filehost\n"
+                        "dogstatsd_tags: [a:1, b:2]\nstop_linger_ms: 7\n" %
+                        API_KEY)
+            env = {k: v for k, v in os.environ.items()
+                   if not k.startswith("DD_")}
+            env["DD_STOP_TIMEOUT"] = "6"
+            env["DD_HOSTNAME"] = ""  # empty never overrides
+            r = subprocess.run(
+                [BINARY, "check", "-c", path, "--set", "stop_linger_ms=8"],
+                env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            text = r.stdout.decode()
+            self.assertRegex(text, r"stop_timeout: 6 +# .*DD_STOP_TIMEOUT")
+            self.assertRegex(text, r"stop_linger_ms: 8 +# .*--set")
+            self.assertRegex(text, r'hostname: "filehost" +# .*r\.yaml:3')
+            self.assertNotIn(API_KEY, text)
+            self.assertIn(API_KEY[-5:], text)
+
+    def test_environment_alone_is_enough_and_sockets_can_be_off(self):
+        intake = self.intake()
+        agent = self.agent(intake, env={
+            "DD_DOGSTATSD_SOCKET": "", "DD_DOGSTATSD_STREAM_SOCKET": "",
+            "DD_STOP_TIMEOUT": "9"})
+        self.assertFalse(os.path.exists(agent.uds))
+        Udp(agent.port).send("a:2|c")
+        self.assert_all_delivered(agent.stop())
+        self.assertEqual(self.sum_of(intake.stop(), "a"), 2)
