@@ -30,12 +30,22 @@ void config_env_name(const char *name, char *out, size_t size)
         out[i] = out[i] == '.' ? '_' : (char)toupper((unsigned char)out[i]);
 }
 
+const char *config_env_rest(const char *env, const char *name)
+{
+    if (strncmp(env, "DD_", 3) != 0)
+        return NULL;
+    for (env += 3; *name != '\0'; env++, name++) {
+        if (*env != (*name == '.' ? '_' : toupper((unsigned char)*name)))
+            return NULL;
+    }
+    return env;
+}
+
 static bool is_env_of(const char *name, const char *env)
 {
-    char full[CONFIG_MAX_NAME];
+    const char *rest = config_env_rest(env, name);
 
-    config_env_name(name, full, sizeof(full));
-    return strcmp(full, env) == 0;
+    return rest != NULL && *rest == '\0';
 }
 
 const struct config_key *config_key_find_env(const char *env)

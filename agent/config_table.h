@@ -83,6 +83,9 @@ const struct config_key *config_key_find_env(const char *env);
 bool config_is_prefix(const char *path);
 /** DD_ + upper case, dots to underscores; cut at @size. */
 void config_env_name(const char *name, char *out, size_t size);
+/** What of @env follows the variable's name of @name ("" = it is that); NULL when
+ *  it does not begin so. */
+const char *config_env_rest(const char *env, const char *name);
 
 /* ---- Values (config_value.c) ------------------------------------------- */
 

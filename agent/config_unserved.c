@@ -362,12 +362,9 @@ static bool at_or_below(const char *name, const char *known)
 
 static bool env_at_or_below(const char *env, const char *known)
 {
-    char full[CONFIG_MAX_NAME];
-    size_t n;
+    const char *rest = config_env_rest(env, known);
 
-    config_env_name(known, full, sizeof(full));
-    n = strlen(full);
-    return strncmp(env, full, n) == 0 && (env[n] == '\0' || env[n] == '_');
+    return rest != NULL && (*rest == '\0' || *rest == '_');
 }
 
 #define N_OF(list) (sizeof(list) / sizeof((list)[0]))
