@@ -130,8 +130,9 @@ static inline unsigned digit_of(char c)
  * A plain decimal from *p to the first ':' or @end. False when it is anything
  * else, which says nothing yet about its validity. Moves *p on success.
  */
-static inline __attribute__((always_inline)) bool
-parse_fast(double *out, const char **at, const char *end)
+static inline __attribute__((always_inline)) bool parse_fast(double *out,
+                                                             const char **at,
+                                                             const char *end)
 {
     const char *p = *at;
     const char *first;
