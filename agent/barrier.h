@@ -9,6 +9,8 @@
  * next one.
  *
  * Thread:  the loop.
+ * Memory:  one embedded struct; at most CONTROL_MAX_CLIENTS wait.
+ * Promise: each request is answered once, in the end by barrier_abort().
  */
 #ifndef RETRIEVER_AGENT_BARRIER_H
 #define RETRIEVER_AGENT_BARRIER_H
@@ -28,17 +30,16 @@ struct barrier {
     struct control_request *now[CONTROL_MAX_CLIENTS];
     struct control_request *next[CONTROL_MAX_CLIENTS];
     uint32_t n_now, n_next;
-    bool closed;      /* the reader answered */
-    bool settling;    /* waiting for the forwarder */
-    uint64_t token;   /* of the order to the reader */
-    uint64_t seq;     /* parts up to it must be encoded */
+    bool closed;    /* the reader answered */
+    bool settling;  /* waiting for the forwarder */
+    uint64_t token; /* of the order to the reader */
+    uint64_t seq;   /* parts up to it must be encoded */
     uint64_t began_ns;
     struct delivery_counts before;
 };
 
-void barrier_init(struct barrier *b, struct reader *reader,
-                  struct parts *parts, struct forwarder *forwarder,
-                  struct store *store);
+void barrier_init(struct barrier *b, struct reader *reader, struct parts *parts,
+                  struct forwarder *forwarder, struct store *store);
 
 /** A client waits. */
 void barrier_ask(struct barrier *b, struct control_request *rq);

@@ -4,6 +4,8 @@
  * 500, and says nothing else.
  *
  * Thread:  started and stopped by the loop; asked on a thread of the HTTP server.
+ * Memory:  one small object; the server's thread belongs to the module.
+ * Promise: the agent runs on whatever happens here.
  */
 #ifndef RETRIEVER_AGENT_HEALTH_H
 #define RETRIEVER_AGENT_HEALTH_H

@@ -259,9 +259,8 @@ static void write_all(int fd, const char *p, size_t n, uint64_t deadline_ns)
         clock_gettime(CLOCK_MONOTONIC, &ts);
         now_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
         if (poll(&pfd, 1,
-                 now_ns < deadline_ns
-                     ? (int)((deadline_ns - now_ns) / 1000000)
-                     : 0) <= 0)
+                 now_ns < deadline_ns ? (int)((deadline_ns - now_ns) / 1000000)
+                                      : 0) <= 0)
             return;
         w = write(fd, p, n < PIPE_BUF ? n : PIPE_BUF);
         if (w < 0 && errno != EINTR && errno != EAGAIN)
@@ -275,9 +274,9 @@ static void write_all(int fd, const char *p, size_t n, uint64_t deadline_ns)
 
 static void save_receipt(int run_dir, const struct buf *line)
 {
-    int fd = openat(run_dir, "receipt.json.new",
-                    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-                    0600);
+    int fd =
+        openat(run_dir, "receipt.json.new",
+               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
         return;

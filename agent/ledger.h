@@ -28,9 +28,9 @@ struct ledger {
     struct agg_stats agg;
     struct store_stats store;
     uint64_t received, rejected, filtered, dropped; /* sums */
-    uint64_t open;       /* aggregated, not in a closed part */
-    uint64_t unencoded;  /* in closed parts that are not payloads yet */
-    uint64_t in_flight;  /* unencoded + in unsettled payloads */
+    uint64_t open;               /* aggregated, not in a closed part */
+    uint64_t unencoded;          /* in closed parts that are not payloads yet */
+    uint64_t in_flight;          /* unencoded + in unsettled payloads */
     uint64_t left_for_successor; /* datagrams in sockets others hold too */
 };
 

@@ -34,7 +34,7 @@ struct lifecycle_config {
     uint64_t reserve_ns; /* kept for delivery: at most half of the budget */
     uint64_t encode_cap_ns;  /* of close and of encode, each; 0 = no cap */
     uint64_t deliver_cap_ns; /* 0 = no cap */
-    bool exec;           /* a job was wrapped: its end, not quiet, is the sign */
+    bool exec; /* a job was wrapped: its end, not quiet, is the sign */
 };
 
 /** What the worker knows. Instants are CLOCK_MONOTONIC ns. */

@@ -4,6 +4,8 @@
  * life of the agent, read by the workers. Also the control socket.
  *
  * Thread:  opened by the keeper before the first fork; constant afterwards.
+ * Memory:  one embedded struct of SOCKETS_MAX entries.
+ * Promise: a path is unlinked only while it still is the one we made.
  */
 #ifndef RETRIEVER_AGENT_SOCKETS_H
 #define RETRIEVER_AGENT_SOCKETS_H

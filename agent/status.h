@@ -4,6 +4,8 @@
  * programs, from the same snapshot.
  *
  * Thread:  the loop.
+ * Memory:  borrows all it points to; the text goes to the caller's buffer.
+ * Promise: both forms say the same numbers.
  */
 #ifndef RETRIEVER_AGENT_STATUS_H
 #define RETRIEVER_AGENT_STATUS_H

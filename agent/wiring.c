@@ -142,8 +142,8 @@ int wiring_init(struct wiring *w, const struct worker_env *env,
         .exec = env->exec_mode,
     };
     /* Instances that start together must not flush together. */
-    w->flush_delay_ns = c->flush_delay_ms * MS +
-                        env->seed[0] % (c->flush_jitter_ms * MS + 1);
+    w->flush_delay_ns =
+        c->flush_delay_ms * MS + env->seed[0] % (c->flush_jitter_ms * MS + 1);
     return 0;
 }
 

@@ -5,6 +5,7 @@
  *
  * Thread:  made once per worker, constant afterwards.
  * Memory:  borrows from the worker_env; owns two small arrays.
+ * Promise: what it made stays valid until wiring_fini().
  */
 #ifndef RETRIEVER_AGENT_WIRING_H
 #define RETRIEVER_AGENT_WIRING_H

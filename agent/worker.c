@@ -16,9 +16,9 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "agent/barrier.h"
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
-#include "agent/barrier.h"
 #include "agent/control.h"
 #include "agent/health.h"
 #include "agent/ledger.h"
@@ -276,8 +276,8 @@ static void advance(struct worker *w)
         w->facts.last_data_ns = reader_last_data_ns(w->reader);
         w->facts.n_descendants = atomic_load(&sup->n_descendants);
         w->facts.hurry = atomic_load(&sup->hurry) != 0;
-        w->facts.encoded = w->facts.closed && parts_encoded(w->parts) ==
-                                                  parts_announced(w->parts);
+        w->facts.encoded = w->facts.closed &&
+                           parts_encoded(w->parts) == parts_announced(w->parts);
         if (!lifecycle_advance(&w->life, &w->facts, &next_ns))
             break;
         enter_stage(w);
@@ -287,10 +287,11 @@ static void advance(struct worker *w)
     if (next_ns == UINT64_MAX)
         return;
     uv_update_time(&w->loop);
-    (void)uv_timer_start(
-        &w->stage_timer, on_stage_timer,
-        next_ns > w->facts.now_ns ? (next_ns - w->facts.now_ns) / MS + 1 : 0,
-        0);
+    (void)uv_timer_start(&w->stage_timer, on_stage_timer,
+                         next_ns > w->facts.now_ns
+                             ? (next_ns - w->facts.now_ns) / MS + 1
+                             : 0,
+                         0);
 }
 
 static void begin_stop(struct worker *w, enum stop_reason reason)

@@ -5,6 +5,8 @@
  *
  * Thread:  worker_main() runs the main loop on the calling thread and starts the
  *          reader and the encoder.
+ * Memory:  the regions outlive it; the rest ends with the process.
+ * Promise: killed at any instruction, its successor goes on from the last commit.
  */
 #ifndef RETRIEVER_AGENT_WORKER_H
 #define RETRIEVER_AGENT_WORKER_H
@@ -23,10 +25,10 @@ struct worker_env {
     struct landing *landing;
     struct sockets *sockets; /* bound listeners; control socket among them */
     struct supervision *sup;
-    int http_module;  /* descriptor of retriever-http.so, -1 = missing */
-    int httpd_module; /* of retriever-httpd.so, -1 = missing */
-    int run_dir;      /* descriptor of run_path, -1 = none */
-    uint64_t seed[2]; /* hashes of the ingest region */
+    int http_module;      /* descriptor of retriever-http.so, -1 = missing */
+    int httpd_module;     /* of retriever-httpd.so, -1 = missing */
+    int run_dir;          /* descriptor of run_path, -1 = none */
+    uint64_t seed[2];     /* hashes of the ingest region */
     int64_t last_stamp_s; /* last stamp of an earlier life; 0 = unknown */
     bool exec_mode;
     const char *host;         /* default host name; "" = none */

@@ -4,6 +4,7 @@
  * ingest region and changes in the same transaction as the data it counts.
  *
  * Thread:  written by the reader; others read single words (racy but whole).
+ * Memory:  one struct of the ingest region.
  * Promise: received = rejected + filtered + aggregated, exactly, at each commit.
  */
 #ifndef RETRIEVER_AGGREGATOR_COUNTS_H

@@ -3,6 +3,7 @@
  * The one use of xxhash: seeded 128-bit hashes of spellings and identities.
  *
  * Thread:  pure functions.
+ * Memory:  none.
  * Promise: who does not know the seed cannot aim at a slot of a table.
  */
 #ifndef RETRIEVER_AGGREGATOR_HASH_H

@@ -4,6 +4,7 @@
  * committed before it begins.
  *
  * Thread:  the reader, outside transactions.
+ * Memory:  grows the ranges of the region, within its budget.
  * Promise: after room_make() the lines of one transaction find room, or the
  *          budget is used up.
  */

@@ -4,6 +4,7 @@
  * begun.
  *
  * Thread:  the reader, before it serves.
+ * Memory:  works in place.
  * Promise: after takeover() no reference of a context leads outside its range;
  *          what did is counted (damaged) and folded into an overflow series.
  */

@@ -6,6 +6,7 @@
  * that may not happen). Never applied to bytes that came from outside.
  *
  * Thread:  any.
+ * Memory:  none.
  * Promise: a broken duty ends the process at once, before it damages state;
  *          the keeper starts a successor that rolls the open transaction back.
  */

@@ -274,8 +274,8 @@ static void put_new_values(const unsigned char *copy, size_t at)
 void region_proof_commit(struct region *r)
 {
     struct region_proof *pr = r->proof;
-    size_t n = atomic_load_explicit(&r->head->journal.n_bytes,
-                                    memory_order_relaxed);
+    size_t n =
+        atomic_load_explicit(&r->head->journal.n_bytes, memory_order_relaxed);
     unsigned char *new_values = copy_new_values(r, n);
 
     for (uint32_t i = 0; i < r->head->n_ranges; i++)

@@ -74,9 +74,9 @@ struct region {
 enum region_rc { REGION_FULL = 1 };
 
 struct region_opts {
-    const char *name;        /* of the memfd, and part of the build check */
-    size_t budget_bytes;     /* pages in all ranges together */
-    const size_t *reserve;   /* address space per range; n_ranges of them */
+    const char *name;      /* of the memfd, and part of the build check */
+    size_t budget_bytes;   /* pages in all ranges together */
+    const size_t *reserve; /* address space per range; n_ranges of them */
     uint32_t n_ranges;
 };
 

@@ -15,6 +15,7 @@
 #include "aggregator/ingest.h"
 
 #define PACKET_BYTES 8192u
+#define LINE_MAX_BYTES 128u
 #define BUDGET_BYTES ((size_t)2 << 30)
 
 struct packets {
@@ -59,8 +60,8 @@ static size_t write_line(char *out, uint32_t context, uint32_t n_contexts)
 {
     uint32_t names = n_contexts < 1000 ? 10 : 1000;
 
-    return (size_t)sprintf(
-        out,
+    return (size_t)snprintf(
+        out, LINE_MAX_BYTES,
         "app.request.count.%04u:%u|%s|#env:prod,service:checkout,"
         "region:eu-west-1,pod:%07u\n",
         context % names, below(1000), type_of(context), context / names);
@@ -80,7 +81,7 @@ static void make_packets(struct packets *p, uint32_t n_contexts,
         char *at = p->bytes + (size_t)p->n * PACKET_BYTES;
         size_t n = 0;
 
-        while (n + 128 < PACKET_BYTES) {
+        while (n + LINE_MAX_BYTES < PACKET_BYTES) {
             uint32_t c = p->n_lines < n_contexts ? (uint32_t)p->n_lines
                                                  : below(n_contexts);
 

@@ -62,11 +62,11 @@ static void make_lines(void)
                      next_random(&seed) % 1000000 / 1000.0);
         else
             snprintf(value, sizeof(value), "user%u", next_random(&seed) % 999);
-        n = sprintf(line,
-                    "app.requests.%03u:%s|%s|#env:prod,service:web,"
-                    "region:eu-west-1,host:web-%04u",
-                    next_random(&seed) % 1000, value, type,
-                    next_random(&seed) % 1000);
+        n = snprintf(line, LINE_BYTES + 32,
+                     "app.requests.%03u:%s|%s|#env:prod,service:web,"
+                     "region:eu-west-1,host:web-%04u",
+                     next_random(&seed) % 1000, value, type,
+                     next_random(&seed) % 1000);
         while (n < LINE_BYTES - 1)
             line[n++] = (char)('a' + next_random(&seed) % 26);
         line[n++] = '\n';
@@ -147,7 +147,7 @@ int main(int argc, char **argv)
                                                 "2.2250738585072014e-308"};
     const struct dsd_parser_opts opts = {.max_line_bytes = PACKET_BYTES,
                                          .no_aggregation = true};
-    int rounds = argc > 1 ? atoi(argv[1]) : 300;
+    int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 300;
     double ends = 0, lines = 0, u = 0, f = 0, r = 0, keys = 0;
     struct dsd_parser p;
 

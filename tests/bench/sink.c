@@ -34,8 +34,8 @@ static int open_udp(const char *port)
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     int bytes = 32 << 20;
     struct sockaddr_in a = {.sin_family = AF_INET,
-                            .sin_port = htons((uint16_t)strtoul(port, NULL,
-                                                                10)),
+                            .sin_port =
+                                htons((uint16_t)strtoul(port, NULL, 10)),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) != 0)
@@ -64,8 +64,8 @@ int main(int argc, char **argv)
     int fd = -1;
 
     if (argc == 3)
-        fd = strcmp(argv[1], "uds") == 0 ? open_uds(argv[2])
-                                         : open_udp(argv[2]);
+        fd =
+            strcmp(argv[1], "uds") == 0 ? open_uds(argv[2]) : open_udp(argv[2]);
     if (fd < 0) {
         fputs("usage: sink udp PORT | uds PATH (or the address is taken)\n",
               stderr);

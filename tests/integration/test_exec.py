@@ -286,7 +286,7 @@ class LastWords(Exec):
         intake = self.intake()
         agent, rc = self.signalled(
             "def end(*_):\n"
-            "    time.sleep(2)\n"
+            "    time.sleep(2)\n"  # pace: the silence under test
             "    send(100)\n"
             "    os._exit(12)\n"
             "signal.signal(signal.SIGTERM, end)\n"
@@ -302,7 +302,7 @@ class LastWords(Exec):
         t0 = time.monotonic()
         agent, rc = self.signalled(
             "def end(*_):\n"
-            "    time.sleep(2.5)\n"
+            "    time.sleep(2.5)\n"  # pace: longer than the budget
             "    send(100)\n"
             "    os._exit(13)\n"
             "signal.signal(signal.SIGTERM, end)\n"

@@ -55,6 +55,8 @@ def check_headers():
         end = next((i for i, s in enumerate(lines) if i > 0 and "*/" in s), 1)
         block = "\n".join(lines[1:end + 1])
         for word in ("Thread:", "Memory:", "Promise:"):
+            if word == "Promise:" and name.endswith("_private.h"):
+                continue  # the parts of one module promise nothing outside
             if word not in block:
                 yield name, 2, "the first block has no `%s`" % word
         guard = "RETRIEVER_" + re.sub(r"[/.]", "_", name).upper()

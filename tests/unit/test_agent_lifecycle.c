@@ -77,8 +77,9 @@ static void linger_leaves_the_reserve_for_delivery(void **state)
 static void second_interrupt_ends_the_linger(void **state)
 {
     struct lifecycle l = begun(false, STAGE_NONE);
-    struct lifecycle_facts f = {
-        .now_ns = 100 * S, .last_data_ns = 100 * S, .hurry = true};
+    struct lifecycle_facts f = {.now_ns = 100 * S,
+                                .last_data_ns = 100 * S,
+                                .hurry = true};
     uint64_t next;
 
     (void)state;
@@ -133,7 +134,8 @@ static void each_event_ends_its_stage_and_no_other(void **state)
     assert_int_equal(next, UINT64_MAX);
 }
 
-static void deadline_passes_through_all_stages_when_nothing_answers(void **state)
+static void deadline_passes_through_all_stages_when_nothing_answers(
+    void **state)
 {
     struct lifecycle l = begun(false, STAGE_NONE);
     struct lifecycle_facts f = {.now_ns = 100 * S};
