@@ -5,6 +5,7 @@
  * outlives a worker: a successor finds the stop that its predecessor had begun.
  *
  * Thread:  each word has the one writer named beside it.
+ * Memory:  one shared page for the life of the keeper.
  * Promise: words only move forward within one stop.
  */
 #ifndef RETRIEVER_AGENT_SUPERVISION_H
@@ -18,14 +19,15 @@ enum stop_reason {
     STOP_NONE,
     STOP_SIGTERM,
     STOP_SIGINT,
-    STOP_JOB_EXIT,    /* exec: the job is gone */
-    STOP_COMMAND,     /* retriever stop */
+    STOP_JOB_EXIT, /* exec: the job is gone */
+    STOP_COMMAND,  /* retriever stop */
     STOP_KEEPER_GONE
 };
 /** "SIGTERM", "SIGINT", "job_exit", "command", "keeper_gone". */
 const char *stop_reason_name(enum stop_reason r);
 
-enum stop_stage { /* design order; STAGE_NONE = serving */
+/* In the order of a stop; STAGE_NONE = serving. */
+enum stop_stage {
     STAGE_NONE,
     STAGE_LINGER,
     STAGE_DRAIN,
@@ -39,11 +41,11 @@ enum stop_stage { /* design order; STAGE_NONE = serving */
 
 struct supervision {
     /* keeper writes */
-    _Atomic uint32_t stop_request;  /* enum stop_reason */
-    _Atomic uint64_t stop_at_ns;    /* CLOCK_MONOTONIC of the request */
-    _Atomic uint64_t deadline_ns;   /* latest end of the process */
-    _Atomic uint32_t hurry;         /* second SIGINT: end linger and retries */
-    _Atomic uint32_t n_dump;        /* SIGUSR1s: status to the log */
+    _Atomic uint32_t stop_request; /* enum stop_reason */
+    _Atomic uint64_t stop_at_ns;   /* CLOCK_MONOTONIC of the request */
+    _Atomic uint64_t deadline_ns;  /* latest end of the process */
+    _Atomic uint32_t hurry;        /* second SIGINT: end linger and retries */
+    _Atomic uint32_t n_dump;       /* SIGUSR1s: status to the log */
     _Atomic uint32_t worker_deaths;
     _Atomic uint64_t worker_started_ns; /* of the present one */
     _Atomic uint64_t job_exit_ns;   /* exec: job reaped; 0 = runs (or no job) */
@@ -53,19 +55,20 @@ struct supervision {
     _Atomic uint64_t flush_deadline_ns;
 
     /* worker writes */
-    _Atomic uint32_t serving;      /* this worker reads its sockets */
-    _Atomic uint32_t command_stop; /* retriever stop: the keeper's order, please */
-    _Atomic uint32_t stage;        /* enum stop_stage */
+    _Atomic uint32_t serving; /* this worker reads its sockets */
+    _Atomic uint32_t
+        command_stop;       /* retriever stop: the keeper's order, please */
+    _Atomic uint32_t stage; /* enum stop_stage */
     _Atomic uint32_t stage_ms[STAGE_DONE];
     _Atomic uint32_t receipt_written;
-    _Atomic int32_t exit_status;   /* valid with receipt_written */
+    _Atomic int32_t exit_status;          /* valid with receipt_written */
     _Atomic uint64_t dropped_before_stop; /* samples; for the exit status */
 
     /* set before the first fork */
     uint64_t started_ns;
     int64_t life_start_s;
-    int to_worker; /* eventfd: the keeper rings */
-    int to_keeper; /* eventfd: the worker rings */
+    int to_worker;    /* eventfd: the keeper rings */
+    int to_keeper;    /* eventfd: the worker rings */
     int keeper_pidfd; /* readable when the keeper is gone; -1 = none */
 };
 
