@@ -60,12 +60,17 @@ static void watch_keeper(struct keeper *k, pid_t keeper)
 
 _Noreturn static void be_worker(struct keeper *k, pid_t keeper)
 {
+    int status;
+
     (void)setsid();
     (void)prctl(PR_SET_NAME, "retriever-work");
     (void)umask(077);
     raise_oom_score();
     watch_keeper(k, keeper);
-    _exit(worker_main(&k->env));
+    status = worker_main(&k->env);
+    if (getppid() != keeper)
+        sockets_close(&k->sockets); /* nobody is left to unlink the paths */
+    _exit(status);
 }
 
 int keeper_start_worker(struct keeper *k)

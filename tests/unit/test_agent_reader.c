@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The reader beside a loop, as in the worker: what it takes, refuses and counts.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agent/base/log.h"
+#include "agent/reader.h"
+#include "agent/sockets_private.h"
+
+#define N_CONNS 3
+#define MAX_FRAME 1000
+#define BUFFER 512
+#define GRAM 0
+#define STREAM 1
+
+struct fixture {
+    char folder[64], gram[96], stream[96];
+    struct sockets s;
+    struct landing landing;
+    struct region region;
+    struct process_clock clock;
+    _Atomic uint32_t serving;
+    uv_loop_t loop;
+    struct reader *reader;
+    struct ingest_counts counts; /* at the end */
+    uint64_t open_samples;
+    uint64_t n_parts; /* announced */
+    uint64_t closed_token, n_parts_at_close;
+    bool drained;
+    uint64_t n_left;
+};
+
+static const struct config cfg;
+static const struct agg_config agg_cfg = {.context_limit = 100,
+                                          .expiry_s = 300,
+                                          .context_expiry_s = 20,
+                                          .host = "",
+                                          .name_prefix = "",
+                                          .seed = {3, 4}};
+static const struct dsd_parser_opts parser = {.max_line_bytes = 65536};
+
+static void on_event(void *arg, const struct reader_event *ev)
+{
+    struct fixture *f = arg;
+
+    switch (ev->kind) {
+    case READER_PART:
+        assert_int_equal(ev->seq, f->n_parts + 1);
+        f->n_parts = ev->seq;
+        break;
+    case READER_CLOSED:
+        f->closed_token = ev->token;
+        f->n_parts_at_close = f->n_parts;
+        uv_stop(&f->loop);
+        break;
+    case READER_DRAINED:
+        f->drained = true;
+        f->n_left = ev->n_left;
+        uv_stop(&f->loop);
+        break;
+    }
+}
+
+static void start(struct fixture *f)
+{
+    const struct reader_opts opts = {
+        .loop = &f->loop,
+        .on_event = on_event,
+        .arg = f,
+        .landing = &f->landing,
+        .sockets = &f->s,
+        .ingest_region = &f->region,
+        .agg = &agg_cfg,
+        .parser = &parser,
+        .clock = &f->clock,
+        .serving = &f->serving,
+    };
+
+    assert_int_equal(reader_start(&f->reader, &opts, 0), 0);
+    assert_int_equal(atomic_load(&f->serving), 1);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    const struct log_opts quiet = {.level = LOG_LEVEL_OFF};
+    const struct landing_opts landing = {.buffer_bytes = BUFFER,
+                                         .n_conns = N_CONNS,
+                                         .max_frame_bytes = MAX_FRAME};
+    struct unix_opts path = {.mode = 0600, .owner = "", .group = ""};
+    size_t reserve[AGG_N_RANGES];
+    const struct region_opts region = {.name = "reader",
+                                       .budget_bytes = 32u << 20,
+                                       .reserve = reserve,
+                                       .n_ranges = AGG_N_RANGES};
+
+    assert_non_null(f);
+    (void)log_init(&quiet);
+    (void)snprintf(f->folder, sizeof(f->folder), "/tmp/retriever-read-XXXXXX");
+    assert_non_null(mkdtemp(f->folder));
+    (void)snprintf(f->gram, sizeof(f->gram), "%s/gram", f->folder);
+    (void)snprintf(f->stream, sizeof(f->stream), "%s/stream", f->folder);
+    f->s.entries[GRAM] = (struct socket_entry){.kind = SOCKET_UNIXGRAM,
+                                               .transport = TRANSPORT_UDS};
+    path.path = f->gram;
+    assert_int_equal(sockets_bind_unix(&f->s.entries[GRAM], &cfg, &path), 0);
+    f->s.entries[STREAM] =
+        (struct socket_entry){.kind = SOCKET_UNIXSTREAM,
+                              .transport = TRANSPORT_UDS_STREAM};
+    path.path = f->stream;
+    assert_int_equal(sockets_bind_unix(&f->s.entries[STREAM], &cfg, &path), 0);
+    f->s.n = 2;
+    agg_reserve(reserve, agg_cfg.context_limit, region.budget_bytes);
+    assert_int_equal(region_create(&f->region, &region), 0);
+    assert_int_equal(landing_create(&f->landing, &landing), 0);
+    process_clock_init(&f->clock, &clock_real);
+    assert_int_equal(uv_loop_init(&f->loop), 0);
+    start(f);
+    *state = f;
+    return 0;
+}
+
+/* Stop, drain, end the thread; keep the counts. */
+static void end(struct fixture *f)
+{
+    struct agg_stats st;
+
+    reader_order(f->reader, READER_DRAIN,
+                 clock_mono_ns(&clock_real) + UINT64_C(5000000000));
+    while (!f->drained)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    agg_stats(reader_agg(f->reader), &st);
+    f->open_samples = st.open_samples;
+    f->counts = *agg_counts(reader_agg(f->reader));
+    reader_order(f->reader, READER_QUIT, 0);
+    reader_join(f->reader, NULL, NULL);
+    (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    f->reader = NULL;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+
+    if (f->reader != NULL)
+        end(f);
+    assert_int_equal(uv_loop_close(&f->loop), 0);
+    sockets_close(&f->s);
+    landing_close(&f->landing);
+    region_close(&f->region);
+    assert_int_equal(rmdir(f->folder), 0);
+    free(f);
+    return 0;
+}
+
+static int connect_to(const char *path, int type)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, type, 0);
+
+    (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    return fd;
+}
+
+static void send_frame(int fd, const char *text, uint32_t says)
+{
+    unsigned char frame[2048] = {(unsigned char)says,
+                                 (unsigned char)(says >> 8),
+                                 (unsigned char)(says >> 16),
+                                 (unsigned char)(says >> 24)};
+    size_t n = strlen(text);
+
+    memcpy(frame + 4, text, n);
+    assert_int_equal(send(fd, frame, n + 4, MSG_NOSIGNAL), n + 4);
+}
+
+/* The other side has closed: there is nothing to wait for but that. */
+static void assert_closed(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char c;
+
+    assert_int_equal(poll(&p, 1, 10000), 1);
+    assert_true(recv(fd, &c, 1, 0) <= 0);
+    close(fd);
+}
+
+static void datagrams_and_frames_are_counted(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    int stream = connect_to(f->stream, SOCK_STREAM);
+
+    assert_int_equal(send(gram, "a:1|c\nb:1|c", 11, 0), 11);
+    send_frame(stream, "a:1|c\nbad\n", 10);
+    close(gram);
+    close(stream);
+    end(f);
+    assert_int_equal(f->counts.received[TRANSPORT_UDS], 2);
+    assert_int_equal(f->counts.received[TRANSPORT_UDS_STREAM], 2);
+    assert_int_equal(f->counts.aggregated, 3);
+    assert_int_equal(f->counts.datagrams, 2);
+    assert_int_equal(f->n_left, 0);
+}
+
+static void a_cut_datagram_keeps_its_whole_lines(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    char text[BUFFER + 100];
+
+    memset(text, 'x', sizeof(text));
+    memcpy(text, "a:1|c\n", 6);
+    assert_int_equal(send(gram, text, sizeof(text), 0), sizeof(text));
+    close(gram);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 1);
+    assert_int_equal(f->counts.truncated_datagrams, 1);
+    assert_int_equal(f->counts.rejected[DSD_TRUNCATED], 1);
+}
+
+static void a_length_that_is_not_allowed_ends_its_connection(void **state)
+{
+    struct fixture *f = *state;
+    static const uint32_t bad[] = {0, MAX_FRAME + 1, 779381099u};
+    int good = connect_to(f->stream, SOCK_STREAM);
+
+    for (unsigned i = 0; i < 3; i++) {
+        int fd = connect_to(f->stream, SOCK_STREAM);
+
+        send_frame(fd, "a:1|c", 5);
+        send_frame(fd, "", bad[i]);
+        assert_closed(fd);
+    }
+    send_frame(good, "b:1|c", 5);
+    close(good);
+    end(f);
+    assert_int_equal(f->counts.stream_oversize, 3);
+    assert_int_equal(f->counts.aggregated, 4);
+    assert_int_equal(f->counts.rejected[DSD_TRUNCATED], 0);
+}
+
+static void the_longest_frame_is_allowed(void **state)
+{
+    struct fixture *f = *state;
+    int fd = connect_to(f->stream, SOCK_STREAM);
+    char text[MAX_FRAME + 1];
+
+    memset(text, '\n', MAX_FRAME);
+    memcpy(text, "a:1|c", 5);
+    text[MAX_FRAME] = '\0';
+    send_frame(fd, text, MAX_FRAME);
+    close(fd);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 1);
+    assert_int_equal(f->counts.bytes, MAX_FRAME);
+}
+
+static void a_frame_that_does_not_end_is_counted(void **state)
+{
+    struct fixture *f = *state;
+    int fd = connect_to(f->stream, SOCK_STREAM);
+    int open_end = connect_to(f->stream, SOCK_STREAM);
+
+    send_frame(fd, "a:1|c", 5);
+    send_frame(fd, "b:1|", 5);
+    close(fd);
+    send_frame(open_end, "c:", 5); /* still open when the drain ends it */
+    end(f);
+    close(open_end);
+    assert_int_equal(f->counts.aggregated, 1);
+    assert_int_equal(f->counts.rejected[DSD_TRUNCATED], 2);
+    assert_int_equal(f->counts.received[TRANSPORT_UDS_STREAM], 3);
+}
+
+static void connections_beyond_the_limit_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    int fds[N_CONNS];
+    int fd;
+
+    for (unsigned i = 0; i < N_CONNS; i++) {
+        fds[i] = connect_to(f->stream, SOCK_STREAM);
+        send_frame(fds[i], "a:1|c", 5);
+    }
+    assert_closed(connect_to(f->stream, SOCK_STREAM));
+    /* One ends: its place is free again. Until the reader has seen the end a
+     * new one may still be refused. */
+    close(fds[0]);
+    for (;;) {
+        fd = connect_to(f->stream, SOCK_STREAM);
+        send_frame(fd, "b:1|c", 5);
+        reader_order(f->reader, READER_CLOSE_ALL, 1);
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+        if (recv(fd, &(char){0}, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN)
+            break;
+        close(fd);
+    }
+    close(fd);
+    for (unsigned i = 1; i < N_CONNS; i++)
+        close(fds[i]);
+    end(f);
+    assert_true(f->counts.stream_refused >= 1);
+    assert_int_equal(f->counts.aggregated, N_CONNS + 1);
+}
+
+static void closing_takes_what_was_sent_before_the_order(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+
+    for (uint64_t round = 1; round <= 50; round++) {
+        assert_int_equal(send(gram, "a:1|c", 5, 0), 5);
+        reader_order(f->reader, READER_CLOSE_ALL, round);
+        while (f->closed_token != round)
+            (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+        assert_true(f->n_parts_at_close >= round); /* parts come first */
+        reader_order(f->reader, READER_RELEASE, f->n_parts);
+    }
+    close(gram);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 50);
+    assert_int_equal(f->open_samples, 0);
+}
+
+static void after_the_drain_senders_are_told(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    int stream = connect_to(f->stream, SOCK_STREAM);
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int late = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    assert_int_equal(send(gram, "a:1|c", 5, 0), 5);
+    send_frame(stream, "a:1|c", 5);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 2);
+    assert_int_equal(send(gram, "a:1|c", 5, MSG_NOSIGNAL), -1);
+    assert_int_equal(errno, EPIPE);
+    assert_int_equal(send(stream, "a", 1, MSG_NOSIGNAL), -1);
+    (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", f->stream);
+    assert_int_equal(connect(late, (struct sockaddr *)&a, sizeof(a)), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(late);
+    close(gram);
+    close(stream);
+}
+
+static void a_held_socket_is_emptied_and_goes_on_receiving(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+
+    f->s.entries[GRAM].shared_outside = true;
+    assert_int_equal(send(gram, "a:1|c", 5, 0), 5);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 1);
+    assert_int_equal(send(gram, "a:1|c", 5, MSG_NOSIGNAL), 5);
+    close(gram);
+}
+
+/* ---- What a dead predecessor left -------------------------------------- */
+
+static void leave_batch(struct fixture *f, int gram)
+{
+    end(f);
+    f->drained = false;
+    landing_arm(&f->landing, GRAM);
+    assert_int_equal(send(gram, "a:1|c", 5, 0), 5);
+    assert_int_equal(send(gram, "b:1|c", 5, 0), 5);
+    assert_int_equal(recvmmsg(f->s.entries[GRAM].fd, f->landing.batch->msgs,
+                              LANDING_SLOTS, MSG_DONTWAIT, NULL),
+                     2);
+}
+
+static void received_and_not_applied_is_applied_by_the_next(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+
+    f->s.entries[GRAM].shared_outside = true;
+    leave_batch(f, gram);
+    start(f);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 2);
+    close(gram);
+}
+
+static void a_record_that_killed_two_is_skipped(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    const void *bytes;
+    size_t n;
+
+    f->s.entries[GRAM].shared_outside = true;
+    leave_batch(f, gram);
+    for (unsigned i = 1; i <= 2; i++) {
+        f->landing.head->applying = LANDING_BATCH;
+        assert_int_equal(landing_note_death(&f->landing, &bytes, &n), i);
+    }
+    start(f);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 1);
+    assert_int_equal(f->counts.rejected[DSD_POISON], 1);
+    close(gram);
+}
+
+static void a_connection_without_descriptor_keeps_its_whole_frames(void **state)
+{
+    struct fixture *f = *state;
+    int pair[2];
+    struct landing_recv *st;
+
+    end(f);
+    f->drained = false;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(landing_conn_open(&f->landing, 1, pair[1], STREAM), 0);
+    send_frame(pair[0], "a:1|c", 5);
+    send_frame(pair[0], "b:", 5);
+    st = landing_conn_arm(&f->landing, 1, 4);
+    assert_int_equal(recvmmsg(pair[1], &st->msg, 1, MSG_DONTWAIT, NULL), 1);
+    start(f); /* that number is no connection of the listener */
+    end(f);
+    assert_int_equal(f->counts.aggregated, 1);
+    assert_int_equal(f->counts.rejected[DSD_TRUNCATED], 1);
+    assert_int_equal(f->landing.conns[1].fd, -1);
+    close(pair[0]);
+    assert_int_equal(close(pair[1]), 0); /* and was left alone */
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        T(datagrams_and_frames_are_counted),
+        T(a_cut_datagram_keeps_its_whole_lines),
+        T(a_length_that_is_not_allowed_ends_its_connection),
+        T(the_longest_frame_is_allowed),
+        T(a_frame_that_does_not_end_is_counted),
+        T(connections_beyond_the_limit_are_refused),
+        T(closing_takes_what_was_sent_before_the_order),
+        T(after_the_drain_senders_are_told),
+        T(a_held_socket_is_emptied_and_goes_on_receiving),
+        T(received_and_not_applied_is_applied_by_the_next),
+        T(a_record_that_killed_two_is_skipped),
+        T(a_connection_without_descriptor_keeps_its_whole_frames),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
