@@ -249,13 +249,15 @@ static int by_context_and_second(const void *x, const void *y)
 const struct context *item_stamped(struct item_scratch *s, const struct agg *a,
                                    struct flush_item *out)
 {
-    const struct cell_stamped *first = &s->stamped[s->at_stamped];
+    const struct cell_stamped *first;
     const struct context *c;
-    struct flush_point *points = &s->stamped_points[s->at_stamped];
+    struct flush_point *points;
     uint32_t n = 0;
 
     if (s->at_stamped == s->n_stamped)
         return NULL;
+    first = &s->stamped[s->at_stamped];
+    points = &s->stamped_points[s->at_stamped];
     c = &a->contexts[first->context];
     for (;
          s->at_stamped + n < s->n_stamped && first[n].context == first->context;

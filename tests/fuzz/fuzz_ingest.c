@@ -66,11 +66,9 @@ static void open_all(unsigned flavour)
 static uint64_t take_parts(void)
 {
     static struct flush_item item;
-    static uint64_t taken;
+    uint64_t taken = 0;
     uint64_t n_samples = 0;
 
-    if (agg_last_closed(agg) < taken)
-        taken = 0; /* another region */
     while (taken < agg_last_closed(agg)) {
         struct part_iter *it;
 
@@ -82,7 +80,6 @@ static uint64_t take_parts(void)
         part_iter_close(it);
     }
     agg_release(agg, taken);
-    taken = agg_last_closed(agg);
     return n_samples;
 }
 
