@@ -148,6 +148,7 @@ class Agent:
             "DD_CONTROL_SOCKET": self.control,
             "DD_HOSTNAME": "testhost",
             "DD_FLUSH_JITTER_MS": "0",
+            "RETRIEVER_TEST": "1",  # the host's sysctls are left alone
             "DD_LOG_LEVEL": "info",
         })
         if intake is not None:
