@@ -17,12 +17,13 @@ GONE = (errno.EPIPE, errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN,
         errno.ENOENT)
 
 
-def sender(kind, where, name, pack, go, pipe):
+def sender(kind, where, name, pack, ready, go, pipe):
     """Send until the agent is gone; report how many samples were accepted."""
     client = {"udp": Udp, "uds": Uds, "stream": Stream}[kind](where)
     data = "\n".join(["%s:1|c|#k:%s" % (name, kind)] * pack).encode()
     accepted = 0
     told = 0
+    ready.release()
     go.wait()
     try:
         while True:
@@ -36,11 +37,12 @@ def sender(kind, where, name, pack, go, pipe):
     pipe.send((None, accepted * pack, told * pack))
 
 
-def exiting_sender(kind, where, name, n, go, pipe):
+def exiting_sender(kind, where, name, n, ready, go, pipe):
     """A burst and out: its last datagrams are in the queue when it is gone."""
     client = {"udp": Udp, "uds": Uds, "stream": Stream}[kind](where)
     data = ("%s:1|c|#k:burst" % name).encode()
     accepted = 0
+    ready.release()
     go.wait()
     try:
         for _ in range(n):
@@ -55,14 +57,19 @@ def exiting_sender(kind, where, name, n, go, pipe):
 class Senders:
     def __init__(self, specs):
         self.go = multiprocessing.Event()
+        ready = multiprocessing.Semaphore(0)
         self.jobs = []
         for target, args in specs:
             mine, theirs = multiprocessing.Pipe(False)
             p = multiprocessing.Process(
-                target=target, args=(*args, self.go, theirs), daemon=True)
+                target=target, args=(*args, ready, self.go, theirs),
+                daemon=True)
             p.start()
             theirs.close()
             self.jobs.append((p, mine))
+        for _ in self.jobs:
+            if not ready.acquire(timeout=60):
+                raise AssertionError("a sender did not connect")
 
     def results(self):
         out = []
