@@ -55,10 +55,9 @@ struct supervision {
     _Atomic uint64_t flush_deadline_ns;
 
     /* worker writes */
-    _Atomic uint32_t serving; /* this worker reads its sockets */
-    _Atomic uint32_t
-        command_stop;       /* retriever stop: the keeper's order, please */
-    _Atomic uint32_t stage; /* enum stop_stage */
+    _Atomic uint32_t serving;      /* this worker reads its sockets */
+    _Atomic uint32_t command_stop; /* `retriever stop`: asks the keeper */
+    _Atomic uint32_t stage;        /* enum stop_stage */
     _Atomic uint32_t stage_ms[STAGE_DONE];
     _Atomic uint32_t receipt_written;
     _Atomic int32_t exit_status;          /* valid with receipt_written */
