@@ -78,11 +78,11 @@ def totals_of(url):
 
 
 def table(totals):
-    rows = ["%-28s %-8s %9s %8s %16s" % (
+    rows = ["%-32s %-8s %9s %8s %16s" % (
         "metric", "type", "contexts", "points", "sum")]
     for name, m in sorted(totals["metrics"].items()):
-        rows.append("%-28s %-8s %9d %8d %16.10g" % (
-            name[:28], m["type"], m["contexts"], m["points"], m["sum"]))
+        rows.append("%-32s %-8s %9d %8d %16.10g" % (
+            name[:32], m["type"], m["contexts"], m["points"], m["sum"]))
     rows.append("%d requests, %d events, %d checks, %d refused" % (
         totals["requests"], totals["events"], totals["checks"],
         totals["refused"]))
