@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Distributions: values become int16 keys at the end of a small buffer (2 bytes a
- * sample). A full buffer is counted into a tree of 32 x 32 nodes with leaves of 64
- * counts: counting there touches 4 bytes per key, no allocation exceeds 256
+ * Distributions: values become int16 keys at the end of a small buffer (2 bytes
+ * a sample). A full buffer is counted into a tree of 32 x 32 nodes with leaves
+ * of 64 counts: counting there touches 4 bytes per key, no allocation exceeds 256
  * bytes, and reading it in order gives sorted bins. Sorted arrays of bins were
  * rejected: each merge would copy up to 32 KiB aside.
  */

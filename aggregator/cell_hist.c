@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Histograms keep (value, weight) pairs: an array that doubles up to HIST_CHUNK,
- * then a directory of such arrays. Beyond HIST_MAX_PAIRS a reservoir: each value
- * so far is kept with equal probability.
+ * Histograms keep (value, weight) pairs: an array that doubles up to
+ * HIST_CHUNK, then a directory of such arrays. Beyond HIST_MAX_PAIRS a
+ * reservoir: each value so far is kept with equal probability.
  */
 #include "aggregator/blocks.h"
 #include "aggregator/bucket.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sets keep 128-bit hashes of their members in a trie: leaves are open-addressed
- * arrays that double up to LEAF_MAX slots; a full one of that size becomes an
+ * Sets keep 128-bit hashes of their members in a trie: leaves are
+ * open-addressed arrays that double up to LEAF_MAX slots; a full one of that size becomes an
  * inner node of 16 leaves. So each step is bounded, and no array is ever larger
  * than a part of a block.
  */
@@ -66,7 +66,7 @@ static uint32_t branch(struct hash128 h, unsigned depth)
     return (uint32_t)(h.hi >> (4 * depth)) & (FANOUT - 1);
 }
 
-/* A larger leaf, or 16 of them below an inner node, with the members of @old. */
+/* A larger leaf, or 16 below an inner node, with the members of @old. */
 static uint32_t split(struct agg *a, const struct set_node *old, unsigned depth)
 {
     uint32_t slots = old->slots < LEAF_MAX ? 2 * old->slots : 0;

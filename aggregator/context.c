@@ -33,6 +33,7 @@ static void add_alias(struct agg *a, struct context *c, struct hash128 h)
     uint32_t i;
 
     if (c->n_aliases >= MAX_ALIASES_PER_CONTEXT ||
+        p->n_made - p->n_free > 4 * (uint64_t)a->cfg.context_limit ||
         table_room(&a->head->spelling) == 0)
         return;
     i = pool_take(a, p, RANGE_ALIASES, sizeof(struct alias),

@@ -38,7 +38,7 @@ static void commit(struct ingest *in, struct stretch *st, enum transport t,
     *st = (struct stretch){0};
 }
 
-/* Values of the line at @pos that a predecessor, or the last stretch, applied. */
+/* Values of the line at @pos that a predecessor or a stretch applied. */
 static uint32_t values_done(const struct ingest *in,
                             const struct ingest_pos *pos)
 {
@@ -66,8 +66,8 @@ static bool is_filtered(const struct ingest *in, const struct sample *s)
     return s->type == METRIC_DISTRIBUTION ? in->drop_sketches : in->drop_series;
 }
 
-/* Apply values [from, from + AGG_MAX_VALUES) of the parsed sample. Returns where
- * to go on; 0 = the line is done. */
+/* Apply values [from, from + AGG_MAX_VALUES) of the parsed sample. Returns
+ * where to go on; 0 = the line is done. */
 static uint32_t metric(struct ingest *in, struct stretch *st, uint32_t from)
 {
     struct sample s = in->parser.sample;

@@ -27,8 +27,6 @@ void room_make(struct agg *a)
     int rc = 0;
 
     a->low = false;
-    if (a->refused_s == a->now_s && a->now_s != 0)
-        return; /* refused already: again in the next second */
     rc |= pool_grow(a, &h->contexts, RANGE_CONTEXTS, sizeof(struct context));
     rc |= pool_grow(a, &h->aliases, RANGE_ALIASES, sizeof(struct alias));
     rc |= pool_grow(a, &h->stamps, RANGE_STAMPS, sizeof(struct stamp));
@@ -47,6 +45,8 @@ void room_make(struct agg *a)
                           ((size_t)h->blocks.n_made + ROOM_BLOCKS -
                            h->blocks.n_free) *
                               BLOCK_BYTES);
+    /* One that is refused must not keep the others from growing, so all are
+     * asked each time; but lines no longer end their transactions for it. */
     if (rc != 0)
         a->refused_s = a->now_s;
 }

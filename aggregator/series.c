@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Closed parts to items. Runs on the encoder's thread and reads only what a closed
- * part keeps unchanged: its chains, the fixed half of contexts, blobs.
+ * Closed parts to items. Runs on the encoder's thread and reads only what a
+ * closed part keeps unchanged: its chains, the fixed half of contexts, blobs.
  */
 #include "aggregator/series.h"
 

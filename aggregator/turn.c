@@ -85,8 +85,8 @@ static void step(struct agg *a)
         next_stage(a);
 }
 
-/* Close what was filled, open what follows: one transaction. The stage is TURN_NONE
- * already, so that a kill here leaves an ordinary open bucket whose turn simply
+/* Close what was filled, open what follows: one transaction. The stage is
+ * TURN_NONE already, so that a kill here leaves an ordinary open bucket whose turn simply
  * begins again, with nothing left to fill. */
 static void finish(struct agg *a, int64_t now_s)
 {

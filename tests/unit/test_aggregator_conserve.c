@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Conservation: random lines of every kind over hours of virtual time; what comes
- * out of the parts is what went in, and the ledger says so. The seed is printed;
- * RETRIEVER_TEST_SEED repeats a run.
+ * Conservation: random lines of every kind over hours of virtual time; what
+ * comes out of the parts is what went in, and the ledger says so. The seed is
+ * printed; RETRIEVER_TEST_SEED repeats a run.
  */
 #include <stdio.h>
 #include <stdlib.h>

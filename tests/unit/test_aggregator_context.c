@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "aggregator/layout.h"
 #include "tests/support/pipeline.h"
 
 static void feed_bucket(struct pipeline *p, const struct agg_config *cfg,
@@ -186,6 +187,32 @@ static void very_many_names_beyond_the_limit_share_one_series(void **state)
     pipeline_close(&p);
 }
 
+static void a_damaged_context_is_folded_and_the_rest_goes_on(void **state)
+{
+    struct context *damaged;
+    struct agg_head *head;
+    struct pipeline p;
+
+    (void)state;
+    pipeline_open_large(&p, NULL, 64u << 20);
+    pipeline_feed(&p, 1001, "a:1|c|#x\nb:2|c|#x\n");
+    head = region_base(&p.region, RANGE_HEAD);
+    damaged = (struct context *)region_base(&p.region, RANGE_CONTEXTS) +
+              head->contexts.n_made - 1;
+    damaged->name = 0xfffffff0u;
+    damaged->tagset = 7;
+    pipeline_restart(&p);
+    pipeline_feed(&p, 1002, "a:1|c|#x\nb:2|c|#x\n");
+    pipeline_feed(&p, 1010, "");
+    pipeline_take(&p);
+    pipeline_check_ledger(&p);
+    assert_int_equal(agg_counts(p.agg)->damaged_contexts, 1);
+    (void)pipeline_find(&p, "a rate 1000=0.2 [x]");
+    assert_int_equal(
+        pipeline_find(&p, "retriever.overflow rate 1000=0.2")->n_samples, 1);
+    pipeline_close(&p);
+}
+
 static void more_cells_than_a_piece_holds_make_several_parts(void **state)
 {
     struct agg_config cfg = pipeline_config();
@@ -224,6 +251,7 @@ int main(void)
         cmocka_unit_test(tags_are_cut_to_the_limits_of_the_intake),
         cmocka_unit_test(contexts_beyond_the_limit_fold_into_one_per_name),
         cmocka_unit_test(very_many_names_beyond_the_limit_share_one_series),
+        cmocka_unit_test(a_damaged_context_is_folded_and_the_rest_goes_on),
         cmocka_unit_test(more_cells_than_a_piece_holds_make_several_parts),
     };
 

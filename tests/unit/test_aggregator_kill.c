@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A worker that is killed at a random instruction: its successor goes on at the
- * committed position, and the totals are those of an undisturbed run. The seed is
- * printed; RETRIEVER_TEST_SEED repeats the packets and the delays.
+ * committed position, and the totals are those of an undisturbed run. The seed
+ * is printed; RETRIEVER_TEST_SEED repeats the packets and the delays.
  */
 #include <signal.h>
 #include <stdio.h>
