@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keeper's parts: start and end (keeper.c), signals and time
- * (keeper_watch.c), the worker's process (keeper_worker.c, keeper_fork.c).
+ * (keeper_watch.c), the worker's process (keeper_worker.c, keeper_fork.c), the
+ * last receipt (keeper_receipt.c).
  *
  * Thread:  the keeper's.
  * Memory:  none of its own.

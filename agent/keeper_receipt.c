@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The receipt when no worker is left to write it: what the sockets still hold is
+ * taken and counted, then everything that is not delivered is named.
+ *
+ * This runs in a process of its own: a region that ended the workers may end it,
+ * too, and the job's exit code must not hang on it. Then a second one writes the
+ * receipt without touching the sockets.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/base/log.h"
+#include "agent/ingress.h"
+#include "agent/keeper_private.h"
+#include "agent/ledger.h"
+#include "agent/wiring.h"
+
+#define MODULE "keeper"
+#define LAST_RECEIPT_NS (1000 * MS_NS)
+#define LAST_CALLS 4096u /* receive calls per source: 32 MiB of datagrams */
+#define N_NOTES 16u
+
+static int added(void *arg, uint32_t conn)
+{
+    (void)arg;
+    (void)conn;
+    return 0;
+}
+
+static void removed(void *arg, uint32_t conn)
+{
+    ingress_conn_freed(arg, conn);
+}
+
+static void stop_and_read(struct ingress *g)
+{
+    for (uint32_t i = 0; i < g->sockets->n; i++) {
+        const struct socket_entry *e = &g->sockets->entries[i];
+
+        if (e->shared_outside)
+            continue; /* the successor's */
+        if (e->kind == SOCKET_UDP)
+            (void)ingress_udp_stop(e->fd);
+        else if (e->kind == SOCKET_UNIXGRAM)
+            (void)ingress_uds_stop(e->fd);
+        else
+            continue;
+        (void)ingress_datagrams(g, i, LAST_CALLS);
+    }
+    for (uint32_t i = 0; i < g->landing->n_conns; i++) {
+        if (g->landing->conns[i].fd < 0)
+            continue;
+        ingress_stream_stop(g, i);
+        (void)ingress_stream_read(g, i, LAST_CALLS);
+    }
+}
+
+static int take_the_rest(struct keeper *k, struct agg *agg,
+                         const struct dsd_parser_opts *parser)
+{
+    static struct ingress_note note_mem[N_NOTES];
+    struct process_clock clock;
+    struct spsc notes;
+    struct ingress g = {
+        .ingest = {.region = &k->ingest,
+                   .agg = agg,
+                   .eol_required =
+                       {[TRANSPORT_UDP] = k->config.eol_required_udp,
+                        [TRANSPORT_UDS] = k->config.eol_required_uds,
+                        [TRANSPORT_UDS_STREAM] = k->config.eol_required_uds},
+                   .drop_series = !k->config.enable_series,
+                   .drop_sketches = !k->config.enable_sketches,
+                   .drop_events = !k->config.enable_events,
+                   .drop_checks = !k->config.enable_checks},
+        .region = &k->ingest,
+        .counts = agg_counts(agg),
+        .landing = &k->landing,
+        .sockets = &k->sockets,
+        .clock = &clock,
+        .notes = &notes,
+        .watch = {.arg = &g, .added = added, .removed = removed},
+    };
+    int rc = dsd_parser_init(&g.ingest.parser, parser);
+
+    if (rc == 0)
+        rc = ingress_init(&g);
+    if (rc != 0)
+        return rc;
+    process_clock_init(&clock, &clock_real);
+    spsc_init(&notes, note_mem, N_NOTES, sizeof(note_mem[0]));
+    ingress_recover(&g);
+    stop_and_read(&g);
+    for (uint32_t i = 0; i < k->sockets.n; i++) {
+        if (k->sockets.entries[i].kind == SOCKET_UDP)
+            ingress_udp_drops(&g, i);
+    }
+    return 0;
+}
+
+static int receipt_status(struct keeper *k, bool with_sockets)
+{
+    struct supervision *sup = k->sup;
+    const struct store_opts store_opts = {.max_bytes =
+                                              k->config.store_max_bytes};
+    uint32_t stage_ms[STAGE_DONE];
+    struct ledger_facts f = {
+        .reason = stop_reason_name(atomic_load(&sup->stop_request)),
+        .duration_ms =
+            (keeper_now_ns() - atomic_load(&sup->stop_at_ns)) / MS_NS,
+        .stage_ms = stage_ms,
+        .worker_deaths = atomic_load(&sup->worker_deaths),
+    };
+    struct wiring w;
+    struct agg *agg;
+    struct store *store;
+    struct ledger l;
+
+    for (int i = 0; i < STAGE_DONE; i++)
+        stage_ms[i] = atomic_load(&sup->stage_ms[i]);
+    if (wiring_init(&w, &k->env, 0) != 0 ||
+        agg_create(&agg, &k->ingest, &w.agg) != 0 ||
+        store_open(&store, &k->store, &store_opts) != 0)
+        return 1;
+    if (with_sockets)
+        (void)take_the_rest(k, agg, &w.parser);
+    ledger_collect(&l, agg, store);
+    ledger_finish(&l);
+    f.exit_status =
+        ledger_exit_status(&l, atomic_load(&sup->dropped_before_stop));
+    ledger_emit_receipt(&l, &f, k->env.run_dir,
+                        keeper_now_ns() + LAST_RECEIPT_NS / 2);
+    return f.exit_status;
+}
+
+/* Returns the exit status, or -1 when the process ended otherwise. */
+static int receipt_process(struct keeper *k, bool with_sockets)
+{
+    uint64_t end_ns = keeper_now_ns() + LAST_RECEIPT_NS;
+    int status = 0;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(receipt_status(k, with_sockets));
+    while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) {
+        struct timespec ms = {.tv_nsec = 1000000};
+
+        if (keeper_now_ns() > end_ns)
+            (void)kill(pid, SIGKILL);
+        (void)nanosleep(&ms, NULL); /* nothing else is left to wait for */
+    }
+    return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int keeper_last_receipt(struct keeper *k)
+{
+    int status = receipt_process(k, true);
+
+    if (status < 0) {
+        (void)region_rollback(&k->ingest);
+        status = receipt_process(k, false);
+    }
+    if (status >= 0)
+        return status;
+    log_error(MODULE, "the receipt was not written: shared memory is damaged");
+    return 1;
+}
