@@ -308,6 +308,20 @@ static int run_job(struct keeper *k, struct cli_config *cc, char **argv,
     return k->job.exit_code;
 }
 
+/* Options and command of `exec`. Returns 0, or 1 and the exit status. */
+static int parse(struct cli_config *cc, int argc, char **argv, int *status)
+{
+    int rc = cli_parse_config(cc, argc, argv);
+
+    *status = rc == CLI_HELP ? EXIT_OK : EXIT_EXEC_FAILED;
+    if (rc == 0 && cc->first >= argc) {
+        fprintf(stderr, "retriever exec: no command; usage: retriever exec "
+                        "[options] -- COMMAND [ARGS...]\n");
+        rc = CLI_USAGE;
+    }
+    return rc != 0;
+}
+
 int cmd_exec(int argc, char **argv)
 {
     static struct keeper k = {.exec_mode = true, .signal_fd = -1};
@@ -317,23 +331,12 @@ int cmd_exec(int argc, char **argv)
 
     if (fd_set_snapshot(&inherited) != 0)
         log_debug("keeper", "/proc is missing: descriptors are closed by exec");
-    switch (cli_parse_config(&cc, argc, argv)) {
-    case 0:
-        break;
-    case CLI_HELP:
-        return EXIT_OK;
-    default:
-        return EXIT_EXEC_FAILED;
+    if (parse(&cc, argc, argv, &status) == 0) {
+        keeper_hold_standard_fds();
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        status = run_job(&k, &cc, argv + cc.first, &inherited);
+        keeper_fini(&k);
     }
-    if (cc.first >= argc) {
-        fprintf(stderr, "retriever exec: no command; usage: retriever exec "
-                        "[options] -- COMMAND [ARGS...]\n");
-        return EXIT_EXEC_FAILED;
-    }
-    keeper_hold_standard_fds();
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    status = run_job(&k, &cc, argv + cc.first, &inherited);
-    keeper_fini(&k);
     fd_set_fini(&inherited);
     return status;
 }

@@ -21,7 +21,7 @@
 #include "agent/wiring.h"
 
 #define MODULE "keeper"
-#define LAST_RECEIPT_NS (1000 * MS_NS)
+#define LAST_RECEIPT_S 1
 #define LAST_CALLS 4096u /* receive calls per source: 32 MiB of datagrams */
 #define N_NOTES 16u
 
@@ -132,26 +132,26 @@ static int receipt_status(struct keeper *k, bool with_sockets)
     ledger_finish(&l);
     f.exit_status =
         ledger_exit_status(&l, atomic_load(&sup->dropped_before_stop));
-    ledger_emit_receipt(&l, &f, k->env.run_dir,
-                        keeper_now_ns() + LAST_RECEIPT_NS / 2);
+    ledger_emit_receipt(&l, &f, k->env.run_dir, keeper_now_ns() + 500 * MS_NS);
     return f.exit_status;
 }
 
-/* Returns the exit status, or -1 when the process ended otherwise. */
+/* Returns the exit status, or -1 when the process ended otherwise. All signals
+ * are blocked: SIGCHLD can be waited for. */
 static int receipt_process(struct keeper *k, bool with_sockets)
 {
-    uint64_t end_ns = keeper_now_ns() + LAST_RECEIPT_NS;
+    const struct timespec limit = {.tv_sec = LAST_RECEIPT_S};
+    sigset_t child;
     int status = 0;
     pid_t pid = fork();
 
     if (pid == 0)
         _exit(receipt_status(k, with_sockets));
+    (void)sigemptyset(&child);
+    (void)sigaddset(&child, SIGCHLD);
     while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) {
-        struct timespec ms = {.tv_nsec = 1000000};
-
-        if (keeper_now_ns() > end_ns)
+        if (sigtimedwait(&child, NULL, &limit) < 0 && errno == EAGAIN)
             (void)kill(pid, SIGKILL);
-        (void)nanosleep(&ms, NULL); /* nothing else is left to wait for */
     }
     return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
