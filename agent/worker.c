@@ -183,10 +183,12 @@ static void on_delivered(void *arg)
     advance(w);
 }
 
-/* Nothing more will be tried: what is still here is counted as late, the part
- * that could not be encoded in time included. */
+/* Nothing more will be tried: what the intake refused is counted so, what is
+ * still here is counted as late, the part that could not be encoded in time
+ * included. */
 static void give_up_the_rest(struct worker *w)
 {
+    forwarder_drop_refused(w->forwarder);
     store_drop_rest(w->store, DROP_DEADLINE);
 }
 
@@ -511,6 +513,7 @@ static int start_reader(struct worker *w)
         .drop_events = !c->enable_events,
         .drop_checks = !c->enable_checks,
         .clock = &w->clock,
+        .stream_idle_s = c->stream_idle_s,
         .serving = &env->sup->serving,
     };
 
