@@ -56,6 +56,9 @@ typedef void forwarder_idle_fn(void *arg);
  *  are sent until the deadline. */
 void forwarder_drain(struct forwarder *f, uint64_t deadline_ns,
                      forwarder_idle_fn *idle, void *arg);
+/** The stop gives up: payloads whose key was refused in this drain are settled as
+ *  dropped for that status, not for lack of time. */
+void forwarder_drop_refused(struct forwarder *f);
 /** Leave stop mode (exec: the job goes on after its SIGTERM). */
 void forwarder_resume(struct forwarder *f);
 

@@ -52,6 +52,12 @@ struct key_cycle {
     uint64_t validate_at_ns;
 };
 
+/* A payload whose key was refused. */
+struct parked {
+    struct payload *payload;
+    int status; /* 401 or 403 */
+};
+
 struct settled_waiter {
     struct settled_waiter *next;
     uint64_t age; /* all up to this one */
@@ -87,7 +93,7 @@ struct forwarder {
     void *idle_arg;
     /* While draining: payloads whose key was refused, still taken so that the
      * others get their one try. */
-    struct payload **parked;
+    struct parked *parked;
     size_t n_parked, n_parked_max;
     struct settled_waiter *waiters;
 

@@ -97,28 +97,46 @@ static void drop(struct forwarder *f, struct payload *p,
 
 /* ---- parked payloads ------------------------------------------------------- */
 
-static bool park(struct forwarder *f, struct payload *p)
+static bool park(struct forwarder *f, struct payload *p, int status)
 {
     if (f->n_parked == f->n_parked_max) {
         size_t max = f->n_parked_max > 0 ? 2 * f->n_parked_max : 16;
-        struct payload **more = reallocarray(f->parked, max, sizeof(*more));
+        struct parked *more = reallocarray(f->parked, max, sizeof(*more));
 
         if (more == NULL)
             return false;
         f->parked = more;
         f->n_parked_max = max;
     }
-    f->parked[f->n_parked++] = p;
+    f->parked[f->n_parked++] = (struct parked){p, status};
     return true;
 }
 
 void forwarder_unpark(struct forwarder *f)
 {
     while (f->n_parked > 0)
-        store_put_back(f->store, f->parked[--f->n_parked]);
+        store_put_back(f->store, f->parked[--f->n_parked].payload);
     free(f->parked);
     f->parked = NULL;
     f->n_parked_max = 0;
+}
+
+void forwarder_drop_refused(struct forwarder *f)
+{
+    uint64_t n_samples = 0;
+    size_t n = f->n_parked;
+
+    while (f->n_parked > 0) {
+        struct parked *k = &f->parked[--f->n_parked];
+
+        n_samples += k->payload->load.n_samples;
+        store_settle_dropped(f->store, k->payload, DROP_HTTP, k->status);
+    }
+    if (n > 0)
+        log_error("forwarder",
+                  "the stop ended and the intake still refused the API key %s: "
+                  "payloads were dropped payloads=%zu samples=%ju",
+                  f->key.masked, n, (uintmax_t)n_samples);
 }
 
 /* ---- fates ------------------------------------------------------------------- */
@@ -142,7 +160,7 @@ static void refused_key(struct forwarder *f, const struct flight *fl,
     breaker_forget(&f->routes[p->kind].breaker, fl->probe);
     if (fl->key_generation == f->key.generation) {
         forwarder_key_refused(f, p->id, r->status);
-        if (f->draining && park(f, p))
+        if (f->draining && park(f, p, r->status))
             return;
     }
     store_put_back(f->store, p);
@@ -154,7 +172,7 @@ static void split(struct forwarder *f, const struct flight *fl,
 {
     enum payload_kind kind = p->kind;
     uint32_t n_bytes = p->n_bytes;
-    int rc = p->is_half ? STORE_CANNOT_SPLIT : store_split(f->store, p);
+    int rc = store_split(f->store, p);
 
     if (rc == 0) {
         log_warn("forwarder", "%s split: %s bytes=%u", endpoint_kind_name(kind),

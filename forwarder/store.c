@@ -317,7 +317,6 @@ static struct store_handle *take_entry(struct store *s, uint32_t i)
         .n_bytes = f->n_bytes,
         .n_raw_bytes = f->n_raw_bytes,
         .n_attempts = e->n_attempts,
-        .is_half = f->is_half,
         .load = f->load,
     };
     s->nodes[i].handle = h;
@@ -477,7 +476,6 @@ static void commit_halves(struct store *s, uint32_t whole,
 {
     struct entry_fixed f = s->entries[whole].fixed;
 
-    f.is_half = 1;
     for (int k = 0; k < 2; k++) {
         f.id = s->head->next_id + (uint64_t)k;
         f.block = blocks[k];

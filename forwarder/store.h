@@ -84,7 +84,6 @@ struct payload {
     const void *body;
     uint32_t n_bytes, n_raw_bytes;
     uint32_t n_attempts; /* begun so far, by earlier workers too */
-    bool is_half;        /* made by store_split() */
     struct payload_load load;
 };
 
@@ -182,9 +181,10 @@ void store_settle_delivered(struct store *s, struct payload *p);
 void store_settle_dropped(struct store *s, struct payload *p,
                           enum drop_cause cause, int http_status);
 
-/** 413: two payloads in place of one, in one transaction; they keep its age.
- *  Returns 0 (@p is gone), or, with @p still the caller's, STORE_CANNOT_SPLIT
- *  (one item: the caller drops it) or STORE_FULL (no memory: put it back). */
+/** 413: two payloads in place of one, in one transaction; they keep its age, and
+ *  may be split again. Returns 0 (@p is gone), or, with @p still the caller's,
+ *  STORE_CANNOT_SPLIT (one item, or one group of items: see split.h; the caller
+ *  drops it) or STORE_FULL (no memory: put it back). */
 enum store_split_rc { STORE_CANNOT_SPLIT = 2 };
 int store_split(struct store *s, struct payload *p);
 

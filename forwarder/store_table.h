@@ -34,8 +34,7 @@ struct entry_fixed {
     uint64_t order; /* age: id of the payload it was split from, or its own */
     uint8_t kind;
     uint8_t encoding;
-    uint8_t is_half;
-    uint8_t pad[5];
+    uint8_t pad[6];
     uint32_t block;
     uint32_t n_bytes;
     uint32_t n_raw_bytes;

@@ -184,17 +184,33 @@ static void a_payload_that_is_too_large_arrives_in_halves(void **state)
     assert_int_equal(store_counts(f->s)->payloads_sent, 2);
 }
 
-static void a_half_that_is_too_large_is_dropped(void **state)
+/* A proxy that takes less than a quarter: nothing is lost to it. */
+static void a_half_that_is_too_large_is_split_again(void **state)
 {
     struct rig *f = *state;
 
-    f->max_body = 8;
+    f->max_body = 5; /* "[a,b]" */
     rig_put_items(f, "abcdefghij");
     rig_start(f);
     rig_wait_settled(f);
-    assert_int_equal(f->n_posts, 3);
+    assert_int_equal(store_counts(f->s)->events_delivered, 10);
+    assert_int_equal(store_counts(f->s)->payloads_dropped, 0);
+    assert_in_range(store_counts(f->s)->payloads_sent, 5, 10);
+}
+
+/* The end of all splitting: each item went alone once. */
+static void an_item_that_is_too_large_alone_is_dropped(void **state)
+{
+    struct rig *f = *state;
+
+    f->status = 413;
+    rig_put_items(f, "abcdefghij");
+    rig_start(f);
+    rig_wait_settled(f);
+    assert_int_equal(f->n_posts, 10 + 9); /* leaves and inner nodes */
     assert_int_equal(store_counts(f->s)->dropped_http[413 - 100], 10);
     assert_int_equal(store_counts(f->s)->events_dropped, 10);
+    assert_int_equal(store_counts(f->s)->payloads_dropped, 10);
 }
 
 static void retry_after_is_waited_for(void **state)
@@ -342,7 +358,8 @@ int main(void)
         TEST(a_resent_sketch_is_ambiguous_unless_it_was_refused),
         TEST(refused_payloads_are_dropped_under_their_code),
         TEST(a_payload_that_is_too_large_arrives_in_halves),
-        TEST(a_half_that_is_too_large_is_dropped),
+        TEST(a_half_that_is_too_large_is_split_again),
+        TEST(an_item_that_is_too_large_alone_is_dropped),
         TEST(retry_after_is_waited_for),
         TEST(a_failing_route_does_not_block_the_others),
         TEST(a_hanging_route_leaves_room_for_the_others),

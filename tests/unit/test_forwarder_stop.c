@@ -144,6 +144,25 @@ static void a_drain_with_a_refused_key_tries_each_payload_once(void **state)
     assert_int_equal(store_counts(f->s)->delivered, 300);
 }
 
+static void what_a_refused_key_leaves_is_dropped_for_its_status(void **state)
+{
+    struct rig *f = *state;
+
+    f->good_key = "another";
+    for (int i = 0; i < 3; i++)
+        rig_put(f, 'a');
+    rig_start(f);
+    rig_drain_for(f, 60000);
+    stub_run_until(&f->loop, &f->idle, 10000);
+    rig_put(f, 'b'); /* never tried */
+    forwarder_drop_refused(f->f);
+    store_drop_rest(f->s, DROP_DEADLINE);
+    assert_int_equal(store_counts(f->s)->dropped_http[403 - 100], 30);
+    assert_int_equal(store_counts(f->s)->dropped[DROP_DEADLINE], 10);
+    forwarder_drop_refused(f->f); /* nothing left */
+    assert_int_equal(store_counts(f->s)->dropped[DROP_HTTP], 30);
+}
+
 static void after_a_resume_the_usual_rules_hold(void **state)
 {
     struct rig *f = *state;
@@ -270,6 +289,7 @@ int main(void)
         TEST(a_drain_tries_blocked_routes_again_at_once),
         TEST(a_drain_retries_until_the_intake_recovers),
         TEST(a_drain_with_a_refused_key_tries_each_payload_once),
+        TEST(what_a_refused_key_leaves_is_dropped_for_its_status),
         TEST(after_a_resume_the_usual_rules_hold),
         TEST(closing_puts_back_what_is_in_flight),
         TEST(closing_at_once_is_possible),

@@ -463,7 +463,6 @@ static void a_split_gives_two_payloads_of_the_same_age(void **state)
     p = store_take(f.s);
     assert_int_equal(p->load.n_samples, 50);
     p = store_take(f.s);
-    assert_true(p->is_half);
     assert_int_equal(p->load.n_events, 2);
     assert_int_equal(decompress(p->encoding, p->body, p->n_bytes, raw,
                                 p->n_raw_bytes),
