@@ -80,6 +80,7 @@ struct config {
     uint32_t dogstatsd_buffer_bytes;
     uint32_t dogstatsd_so_rcvbuf_bytes; /* 0 = 32 MiB or what is granted */
     bool eol_required_udp, eol_required_uds;
+    bool dogstatsd_disable_verbose_logs;
     uint32_t stream_max_connections;
     uint32_t stream_max_frame_bytes;
     uint32_t stream_idle_s; /* 0 = never */

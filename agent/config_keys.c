@@ -299,6 +299,12 @@ const struct config_key config_keys[] = {
      .def = "",
      .check = check_eol,
      .help = "Listeners whose last line must end in a line feed: udp, uds."},
+    {.name = "dogstatsd_disable_verbose_logs",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(dogstatsd_disable_verbose_logs),
+     .help = "Name rejected lines in the debug log only. Otherwise the first of "
+             "each kind in a minute is a warning; all are counted."},
     {.name = "stream_max_connections",
      .type = KEY_INT,
      .def = "1024",

@@ -93,7 +93,6 @@ static const char *const agents[] = {
     "disable_file_logging",
     "docker_labels_as_tags",
     "dogstatsd_capture_depth",
-    "dogstatsd_disable_verbose_logs",
     "dogstatsd_entity_id_precedence",
     "dogstatsd_log_file",
     "dogstatsd_log_file_max_rolls",

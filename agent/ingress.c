@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 _Static_assert(LANDING_SOURCES >= SOCKETS_MAX, "one place for each socket");
 
@@ -45,6 +46,21 @@ void ingress_note(struct ingress *g, enum ingress_note_kind kind,
     (void)spsc_push(g->notes, &note);
 }
 
+void ingress_note_offender(struct ingress *g, uint32_t source)
+{
+    struct ingest *in = &g->ingest;
+    struct ingress_note note = {.kind = NOTE_REJECTED,
+                                .source = source,
+                                .value = in->offender.reason,
+                                .n_bytes = in->offender.n};
+
+    if (!in->has_offender)
+        return;
+    in->has_offender = false;
+    memcpy(note.bytes, in->offender.line, in->offender.n);
+    (void)spsc_push(g->notes, &note);
+}
+
 void ingress_touch(struct ingress *g)
 {
     atomic_store_explicit(&g->last_data_ns, clock_mono_ns(&clock_real),
@@ -79,6 +95,7 @@ static void apply_batch(struct ingress *g)
                       (const char *)landing_slot(l, i), n, t, flags, now_s);
     }
     l->head->applying = LANDING_NOTHING;
+    ingress_note_offender(g, b->source);
 }
 
 enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,

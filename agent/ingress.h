@@ -25,6 +25,7 @@ enum ingress_note_kind {
     NOTE_ACCEPT_FAILED,  /* value: errno */
     NOTE_RECEIVE_FAILED, /* value: errno */
     NOTE_POISON,         /* value: bytes skipped */
+    NOTE_REJECTED,       /* value: enum dsd_result; bytes: the line, cut */
     NOTE_KERNEL_DROPS,   /* value: datagrams */
     NOTE_CLOCK_STEPPED,  /* value: seconds, signed */
     NOTE_STOP_FAILED     /* value: errno; the socket goes on receiving */
@@ -34,7 +35,7 @@ struct ingress_note {
     enum ingress_note_kind kind;
     uint32_t source; /* index into struct sockets */
     int64_t value;
-    unsigned char bytes[16];
+    unsigned char bytes[120];
     uint32_t n_bytes;
 };
 
@@ -91,6 +92,9 @@ enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,
 /** Put one line for the log into the ring; a full ring drops it. */
 void ingress_note(struct ingress *g, enum ingress_note_kind kind,
                   uint32_t source, int64_t value);
+
+/** The line that ingest_packet() set aside, if any, as a note. */
+void ingress_note_offender(struct ingress *g, uint32_t source);
 
 /** Wall seconds of the process clock; remembers that data came. */
 int64_t ingress_now_s(struct ingress *g);

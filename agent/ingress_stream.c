@@ -74,6 +74,8 @@ void ingress_stream_close(struct ingress *g, uint32_t conn)
     end(g, conn, left > 0, false);
 }
 
+#define SHOWN_BYTES 16u
+
 static void end_bad_length(struct ingress *g, uint32_t conn, uint32_t len,
                            const unsigned char *p, uint32_t n)
 {
@@ -81,7 +83,7 @@ static void end_bad_length(struct ingress *g, uint32_t conn, uint32_t len,
                                 .source = g->landing->conns[conn].listener,
                                 .value = len};
 
-    note.n_bytes = n < sizeof(note.bytes) ? n : (uint32_t)sizeof(note.bytes);
+    note.n_bytes = n < SHOWN_BYTES ? n : SHOWN_BYTES;
     memcpy(note.bytes, p, note.n_bytes);
     (void)spsc_push(g->notes, &note);
     end(g, conn, false, true);
@@ -114,6 +116,7 @@ bool ingress_stream_apply(struct ingress *g, uint32_t conn)
                       (const char *)half + at + HEADER_BYTES, len, t, 0, now_s);
     }
     l->head->applying = LANDING_NOTHING;
+    ingress_note_offender(g, l->conns[conn].listener);
     return true;
 }
 

@@ -160,7 +160,27 @@ static void keep_poison(const struct keeper *k, const void *bytes, size_t n)
     close(fd);
 }
 
-void keeper_after_worker(struct keeper *k)
+/* A record that ends a worker does it by a fault. Killed from outside (an operator,
+ * the OOM killer), twice at one place is chance, and skipping would lose data. */
+static bool is_fault(int status)
+{
+    if (!WIFSIGNALED(status))
+        return true; /* it left by itself, in the middle of a record */
+    switch (WTERMSIG(status)) {
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGILL:
+    case SIGFPE:
+    case SIGABRT:
+    case SIGTRAP:
+    case SIGSYS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void keeper_after_worker(struct keeper *k, int status)
 {
     const void *bytes;
     size_t n_bytes;
@@ -168,7 +188,9 @@ void keeper_after_worker(struct keeper *k)
     atomic_store(&k->sup->serving, 0);
     (void)region_rollback(&k->ingest);
     (void)region_rollback(&k->store);
-    if (landing_note_death(&k->landing, &bytes, &n_bytes) == 2)
+    if (!is_fault(status))
+        landing_forget(&k->landing);
+    else if (landing_note_death(&k->landing, &bytes, &n_bytes) == 2)
         keep_poison(k, bytes, n_bytes);
     if (k->shares_table)
         (void)each_fd(sort_out_fd, k);

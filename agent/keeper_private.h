@@ -36,9 +36,9 @@ pid_t keeper_fork(struct keeper *k);
 /** Fork a worker. Returns 0 or -errno. */
 int keeper_start_worker(struct keeper *k);
 
-/** The worker is gone, no other lives: roll back what it left open, adopt its
- *  connections, close the rest of its descriptors. */
-void keeper_after_worker(struct keeper *k);
+/** The worker is gone with that wait status, no other lives: roll back what it
+ *  left open, adopt its connections, close the rest of its descriptors. */
+void keeper_after_worker(struct keeper *k, int status);
 
 /** No worker will do it: count what is left and write the receipt. Returns the
  *  exit status it means. */

@@ -146,9 +146,10 @@ static void on_worker_end(struct keeper *k, int status)
         return;
     }
     log_death(k, status);
+    atomic_store(&k->sup->worker_died_ns, keeper_now_ns());
     k->worker = 0;
     atomic_fetch_add(&k->sup->worker_deaths, 1);
-    keeper_after_worker(k);
+    keeper_after_worker(k, status);
     if (stopping(k) && keeper_now_ns() >= atomic_load(&k->sup->deadline_ns)) {
         end_without_worker(k);
         return;
@@ -279,7 +280,7 @@ static uint64_t kill_at(const struct keeper *k)
 
 static void on_deadline(struct keeper *k)
 {
-    int status;
+    int status = SIGKILL;
 
     log_error(MODULE, "worker did not end by the deadline and was killed");
     if (!k->config.keeper) /* its state is in this process: no way back */
@@ -289,7 +290,7 @@ static void on_deadline(struct keeper *k)
         (void)waitpid(k->worker, &status, 0);
         k->worker = 0;
         atomic_fetch_add(&k->sup->worker_deaths, 1);
-        keeper_after_worker(k);
+        keeper_after_worker(k, status);
     }
     end_without_worker(k);
 }

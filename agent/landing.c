@@ -347,6 +347,11 @@ uint32_t landing_note_death(struct landing *l, const void **bytes,
     return h->n_deaths;
 }
 
+void landing_forget(struct landing *l)
+{
+    l->head->applying = LANDING_NOTHING;
+}
+
 bool landing_poisoned(const struct landing *l, const struct landing_place *p)
 {
     return l->head->n_deaths >= 2 && same_place(p, &l->head->death);

@@ -162,6 +162,10 @@ struct landing_place landing_place(const struct landing *l);
 uint32_t landing_note_death(struct landing *l, const void **bytes,
                             size_t *n_bytes);
 
+/** Keeper, instead of the above: the worker was killed from outside, which says
+ *  nothing about the record it was at. */
+void landing_forget(struct landing *l);
+
 /** Two workers died at @p. */
 bool landing_poisoned(const struct landing *l, const struct landing_place *p);
 

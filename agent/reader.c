@@ -51,6 +51,8 @@ static void flush_events(struct reader *r)
     uint64_t last = agg_last_closed(r->agg);
     bool rang = spsc_n(&r->notes) > 0;
 
+    if (r->sent_seq < last || r->has_answer)
+        reader_publish(r);
     while (r->sent_seq < last) {
         struct reader_event ev = {.kind = READER_PART, .seq = r->sent_seq + 1};
 
@@ -302,8 +304,14 @@ static void answer(struct reader *r, enum reader_event_kind kind,
 
 static void take_orders(struct reader *r)
 {
+    uint64_t seq = atomic_load(&r->release_seq);
     struct order o;
 
+    if (seq != r->released_seq) {
+        r->released_seq = seq;
+        agg_release(r->agg, seq);
+    }
+    r->quit = atomic_load(&r->quit_asked);
     while (!r->has_answer && !r->quit && spsc_pop(&r->orders, &o)) {
         switch (o.what) {
         case READER_CLOSE_ALL:
@@ -311,15 +319,12 @@ static void take_orders(struct reader *r)
             agg_close_all(r->agg, ingress_now_s(&r->g));
             answer(r, READER_CLOSED, o.token, 0);
             break;
-        case READER_RELEASE:
-            agg_release(r->agg, o.token);
-            break;
         case READER_DRAIN:
             answer(r, READER_DRAINED, o.token, reader_drain(r, o.token));
             break;
+        case READER_RELEASE:
         case READER_QUIT:
-            r->quit = true;
-            break;
+            break; /* words, not records: see reader_order() */
         }
         flush_events(r);
     }
@@ -349,6 +354,7 @@ static void *run(void *arg)
     (void)pthread_setname_np(pthread_self(), "reader");
     ingress_recover(&r->g);
     watch_sockets(r);
+    reader_publish(r);
     atomic_store(r->opts.serving, 1);
     (void)sem_post(&r->served);
     r->got_data = true; /* what was recovered may need a bucket's end */
@@ -358,6 +364,7 @@ static void *run(void *arg)
         arm_tick(r);
         take_orders(r);
         flush_events(r);
+        reader_publish(r);
         pace(r);
         if (r->quit)
             break;
@@ -380,7 +387,7 @@ static void on_bell(uv_async_t *a)
     struct reader_event ev;
 
     while (spsc_pop(&r->notes, &note))
-        reader_log_note(r->opts.sockets, &note);
+        reader_log_note(r->opts.sockets, &note, r->opts.quiet_rejects);
     while (spsc_pop(&r->events, &ev))
         r->opts.on_event(r->opts.arg, &ev);
     if (atomic_exchange(&r->blocked, false))
@@ -445,7 +452,8 @@ static int init_ingress(struct reader *r, uint64_t encoded_seq)
     g->stream_idle_s = o->stream_idle_s;
     if (encoded_seq > 0)
         agg_release(r->agg, encoded_seq);
-    r->sent_seq = encoded_seq;
+    r->sent_seq = r->released_seq = encoded_seq;
+    atomic_init(&r->release_seq, encoded_seq);
     return ingress_init(g);
 }
 
@@ -525,7 +533,15 @@ void reader_order(struct reader *r, enum reader_order order, uint64_t token)
 {
     struct order o = {.what = order, .token = token};
 
-    REQUIRE(spsc_push(&r->orders, &o));
+    /* As words they find room whatever waits in the ring: a drain may last
+     * while many parts are encoded, and the end must not wait for the loop to
+     * take an event, since the loop waits for the end. */
+    if (order == READER_QUIT)
+        atomic_store(&r->quit_asked, true);
+    else if (order == READER_RELEASE)
+        atomic_store(&r->release_seq, token);
+    else
+        REQUIRE(spsc_push(&r->orders, &o));
     (void)uv_async_send(&r->wake);
 }
 
@@ -537,6 +553,51 @@ uint64_t reader_last_data_ns(const struct reader *r)
 const struct agg *reader_agg(const struct reader *r)
 {
     return r->agg;
+}
+
+/* ---- The view ---------------------------------------------------------- */
+
+_Static_assert(sizeof(struct reader_view) % sizeof(uint64_t) == 0,
+               "copied in words");
+
+void reader_view_of(const struct agg *agg, struct reader_view *out)
+{
+    out->counts = *agg_counts(agg);
+    agg_stats(agg, &out->agg);
+    out->closed_seq = agg_last_closed(agg);
+    out->last_stamp_s = agg_last_stamp(agg);
+}
+
+/* Once a turn: the words that change with each sample stay plain ones. Release
+ * and acquire on each word stand for the fences of a sequence lock, and cost
+ * nothing. */
+void reader_publish(struct reader *r)
+{
+    uint32_t turn = atomic_load_explicit(&r->view_turn, memory_order_relaxed);
+    uint64_t words[READER_VIEW_WORDS];
+    struct reader_view v;
+
+    memset(&v, 0, sizeof(v));
+    reader_view_of(r->agg, &v);
+    memcpy(words, &v, sizeof(v));
+    atomic_store_explicit(&r->view_turn, turn + 1, memory_order_relaxed);
+    for (size_t i = 0; i < READER_VIEW_WORDS; i++)
+        atomic_store_explicit(&r->view[i], words[i], memory_order_release);
+    atomic_store_explicit(&r->view_turn, turn + 2, memory_order_release);
+}
+
+void reader_view(const struct reader *r, struct reader_view *out)
+{
+    uint64_t words[READER_VIEW_WORDS];
+    uint32_t turn;
+
+    do {
+        turn = atomic_load_explicit(&r->view_turn, memory_order_acquire);
+        for (size_t i = 0; i < READER_VIEW_WORDS; i++)
+            words[i] = atomic_load_explicit(&r->view[i], memory_order_acquire);
+    } while (turn % 2 != 0 ||
+             turn != atomic_load_explicit(&r->view_turn, memory_order_relaxed));
+    memcpy(out, words, sizeof(*out));
 }
 
 static void on_bell_closed(uv_handle_t *h)

@@ -56,6 +56,7 @@ struct reader_opts {
     const struct dsd_parser_opts *parser;
     bool eol_required[TRANSPORT_N];
     bool drop_series, drop_sketches, drop_events, drop_checks;
+    bool quiet_rejects; /* rejected lines go to the debug log */
     struct process_clock *clock;
     uint32_t stream_idle_s;    /* 0 = never */
     _Atomic uint32_t *serving; /* set to 1 when the sockets are read */
@@ -69,14 +70,31 @@ struct reader_opts {
 int reader_start(struct reader **out, const struct reader_opts *opts,
                  uint64_t encoded_seq);
 
-/** Never blocks; REQUIREs room (orders are few). */
+/** Never blocks. READER_QUIT overtakes what waits, and of releases the last one
+ *  counts; of the others REQUIREs room: they are few. */
 void reader_order(struct reader *r, enum reader_order order, uint64_t token);
 
 /** Monotonic ns of the last datagram or frame taken; 0 = none yet. Any thread. */
 uint64_t reader_last_data_ns(const struct reader *r);
 
-/** For encoding (const, other thread) and for counters. */
+/** For part_iter_open() alone: the rest of it is the reader's. */
 const struct agg *reader_agg(const struct reader *r);
+
+/** The ingest side as it was at the end of a turn of the reader, whole: parts up
+ *  to closed_seq may be read. */
+struct reader_view {
+    struct ingest_counts counts;
+    struct agg_stats agg;
+    uint64_t closed_seq;  /* agg_last_closed() */
+    int64_t last_stamp_s; /* agg_last_stamp() */
+};
+
+/** The last one published: it covers at least what the last event spoke of. Any
+ *  thread; never waits for the reader. */
+void reader_view(const struct reader *r, struct reader_view *out);
+
+/** The same from the region itself, where no reader runs. */
+void reader_view_of(const struct agg *agg, struct reader_view *out);
 
 /** After READER_QUIT: join the thread, free. The loop must run until then. */
 void reader_join(struct reader *r, void (*closed)(void *arg), void *arg);

@@ -33,7 +33,8 @@ static void log_length(const char *socket, const struct ingress_note *n)
              socket, n->value, shown);
 }
 
-void reader_log_note(const struct sockets *s, const struct ingress_note *n)
+void reader_log_note(const struct sockets *s, const struct ingress_note *n,
+                     bool quiet)
 {
     const char *socket = s->entries[n->source].name;
 
@@ -72,6 +73,13 @@ void reader_log_note(const struct sockets *s, const struct ingress_note *n)
                   "record was skipped: two workers died at it socket=%s "
                   "bytes=%" PRId64,
                   socket, n->value);
+        break;
+    case NOTE_REJECTED:
+        log_write(NULL, quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "reader",
+                  "line was rejected, the first of its kind in a minute "
+                  "reason=%s socket=%s line=%.*s",
+                  dsd_reject_name((enum dsd_result)n->value), socket,
+                  (int)n->n_bytes, (const char *)n->bytes);
         break;
     case NOTE_KERNEL_DROPS:
         log_warn("reader",

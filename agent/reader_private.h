@@ -19,6 +19,8 @@
 /** READER_CLOSE_ALL takes what waits in the sockets first, so long at most. */
 #define READER_CLOSE_SWEEP_NS UINT64_C(50000000)
 
+#define READER_VIEW_WORDS (sizeof(struct reader_view) / sizeof(uint64_t))
+
 struct reader {
     struct reader_opts opts;
     pthread_t thread;
@@ -50,12 +52,22 @@ struct reader {
     struct reader_event event_mem[READER_RING];
     struct ingress_note note_mem[READER_RING];
     _Atomic bool blocked; /* the event ring was full */
+    _Atomic uint64_t release_seq; /* parts up to it are encoded */
+    uint64_t released_seq;
+    _Atomic bool quit_asked;
+
+    /* A sequence lock around the last view: odd while it changes. */
+    _Atomic uint32_t view_turn;
+    _Atomic uint64_t view[READER_VIEW_WORDS];
 
     /* The loop's thread. */
     uv_async_t bell;
     void (*closed)(void *arg);
     void *closed_arg;
 };
+
+/** Let others see what is committed. Before the event that speaks of it. */
+void reader_publish(struct reader *r);
 
 void reader_check_clock(struct reader *r);
 void reader_read_drops(struct reader *r);
@@ -70,6 +82,7 @@ bool reader_sweep(struct reader *r, uint64_t latest_ns);
 uint64_t reader_drain(struct reader *r, uint64_t latest_ns);
 
 /** On the loop's thread. */
-void reader_log_note(const struct sockets *s, const struct ingress_note *n);
+void reader_log_note(const struct sockets *s, const struct ingress_note *n,
+                     bool quiet);
 
 #endif

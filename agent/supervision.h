@@ -47,6 +47,7 @@ struct supervision {
     _Atomic uint32_t hurry;        /* second SIGINT: end linger and retries */
     _Atomic uint32_t n_dump;       /* SIGUSR1s: status to the log */
     _Atomic uint32_t worker_deaths;
+    _Atomic uint64_t worker_died_ns;    /* CLOCK_MONOTONIC of the last death */
     _Atomic uint64_t worker_started_ns; /* of the present one */
     _Atomic uint64_t job_exit_ns;   /* exec: job reaped; 0 = runs (or no job) */
     _Atomic uint32_t n_descendants; /* exec: children left after the job */

@@ -512,6 +512,7 @@ static int start_reader(struct worker *w)
         .drop_sketches = !c->enable_sketches,
         .drop_events = !c->enable_events,
         .drop_checks = !c->enable_checks,
+        .quiet_rejects = c->dogstatsd_disable_verbose_logs,
         .clock = &w->clock,
         .stream_idle_s = c->stream_idle_s,
         .serving = &env->sup->serving,
@@ -591,6 +592,11 @@ static int start(struct worker *w)
         rc = start_loop(w);
     if (rc == 0)
         rc = start_reader(w); /* from here on the sockets are read */
+    if (rc == 0 && atomic_load(&env->sup->worker_deaths) > 0)
+        log_info(MODULE, "successor serves after_us=%u",
+                 (unsigned)((mono_ns() -
+                             atomic_load(&env->sup->worker_died_ns)) /
+                            1000));
     if (rc == 0)
         rc = start_delivery(w);
     if (rc != 0)

@@ -177,11 +177,12 @@ void agg_close(struct agg *a)
 
 /* ---- Samples ------------------------------------------------------------ */
 
-static void reject(struct agg *a, enum dsd_result reason, uint64_t n)
+static enum dsd_result reject(struct agg *a, enum dsd_result reason, uint64_t n)
 {
     uint64_t *counter = &a->head->counts.rejected[reason];
 
     region_set(a->r, *counter, *counter + n);
+    return reason;
 }
 
 static void count_more(struct agg *a, uint64_t *counter, uint64_t n)
@@ -238,18 +239,19 @@ static void apply(struct agg *a, const struct sample *s, struct context *c,
 }
 
 /* true: the sample was dealt with. */
-static bool stamped(struct agg *a, const struct sample *s)
+static bool stamped(struct agg *a, const struct sample *s,
+                    enum dsd_result *result)
 {
     struct ingest_counts *k = &a->head->counts;
     struct context *c;
 
     if (s->ts_s > a->now_s + FUTURE_MAX_S) {
-        reject(a, DSD_FUTURE, s->n_values);
+        *result = reject(a, DSD_FUTURE, s->n_values);
         return true;
     }
     c = resolve(a, s, s->type);
     if (c == NULL) {
-        reject(a, DSD_NAME, s->n_values);
+        *result = reject(a, DSD_NAME, s->n_values);
         return true;
     }
     if (!stamps_add(a, c, s))
@@ -270,32 +272,30 @@ static void copy_to_distribution(struct agg *a, const struct sample *s)
         apply(a, s, c, false);
 }
 
-void agg_sample(struct agg *a, const struct sample *s)
+enum dsd_result agg_sample(struct agg *a, const struct sample *s)
 {
+    enum dsd_result result = DSD_METRIC;
     struct context *c;
 
     REQUIRE(s->n_values <= AGG_MAX_VALUES);
     if (__builtin_expect(s->bad_rate, 0))
         count_more(a, &a->head->counts.bad_rate, 1);
     if (__builtin_expect(s->ts_s != 0, 0)) {
-        if (s->type != METRIC_COUNTER && s->type != METRIC_GAUGE) {
-            reject(a, DSD_UNSUPPORTED, s->n_values);
-            return;
-        }
-        if (stamped(a, s))
-            return;
+        if (s->type != METRIC_COUNTER && s->type != METRIC_GAUGE)
+            return reject(a, DSD_UNSUPPORTED, s->n_values);
+        if (stamped(a, s, &result))
+            return result;
         a->pending_folded += s->n_values;
     }
     c = resolve(a, s, s->type);
-    if (__builtin_expect(c == NULL, 0)) {
-        reject(a, DSD_NAME, s->n_values);
-        return;
-    }
+    if (__builtin_expect(c == NULL, 0))
+        return reject(a, DSD_NAME, s->n_values);
     apply(a, s, c, true);
     a->pending_aggregated += s->n_values;
     if (a->cfg.copy_histograms &&
         (s->type == METRIC_HISTOGRAM || s->type == METRIC_TIMING))
         copy_to_distribution(a, s);
+    return DSD_METRIC;
 }
 
 void agg_event(struct agg *a, const struct event *e)

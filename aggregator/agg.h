@@ -95,11 +95,12 @@ bool agg_wants_begin(const struct agg *a);
 void agg_begin(struct agg *a, int64_t now_s);
 
 /** Apply one parsed line inside the caller's transaction. Counts received by
- *  the caller; aggregated, folded and rejected (name, future, unsupported) here. Saves at
- *  most AGG_MAX_SAVE bytes into the journal. */
+ *  the caller; aggregated, folded and rejected (name, future, unsupported) here.
+ *  Saves at most AGG_MAX_SAVE bytes into the journal. Returns DSD_METRIC, or why
+ *  it was rejected. */
 #define AGG_MAX_SAVE (96u * 1024)
 #define AGG_MAX_VALUES 256 /* of one call; ingest.c cuts longer lines */
-void agg_sample(struct agg *a, const struct sample *s);
+enum dsd_result agg_sample(struct agg *a, const struct sample *s);
 void agg_event(struct agg *a, const struct event *e);
 void agg_check(struct agg *a, const struct check *c);
 

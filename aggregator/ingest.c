@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define LINES_PER_COMMIT 64u
+#define NAMED_EVERY_S 60
 
 /* What the open transaction adds to the hot counters. */
 struct stretch {
@@ -66,12 +67,31 @@ static bool is_filtered(const struct ingest *in, const struct sample *s)
     return s->type == METRIC_DISTRIBUTION ? in->drop_sketches : in->drop_series;
 }
 
-/* Apply values [from, from + AGG_MAX_VALUES) of the parsed sample. Returns
- * where to go on; 0 = the line is done. */
-static uint32_t metric(struct ingest *in, struct stretch *st, uint32_t from)
+/* Keep the line for the log, one per reason and minute: who sends it can mend
+ * it only when somebody shows it. */
+static void name_offender(struct ingest *in, enum dsd_result r, const char *p,
+                          size_t n)
+{
+    struct ingest_offender *o = &in->offender;
+
+    if (in->has_offender || (in->named_at_s[r] != 0 &&
+                             in->now_s - in->named_at_s[r] < NAMED_EVERY_S))
+        return;
+    in->named_at_s[r] = in->now_s;
+    in->has_offender = true;
+    o->reason = r;
+    o->n = (uint32_t)(n < sizeof(o->line) ? n : sizeof(o->line));
+    memcpy(o->line, p, o->n);
+}
+
+/* Apply values [from, from + AGG_MAX_VALUES) of the parsed sample, which was
+ * read from the @n bytes at @p. Returns where to go on; 0 = the line is done. */
+static uint32_t metric(struct ingest *in, struct stretch *st, const char *p,
+                       size_t n, uint32_t from)
 {
     struct sample s = in->parser.sample;
     uint32_t left = s.n_values - from;
+    enum dsd_result r;
 
     if (is_filtered(in, &s)) {
         st->n_received += left;
@@ -82,14 +102,18 @@ static uint32_t metric(struct ingest *in, struct stretch *st, uint32_t from)
     if (s.type != METRIC_SET)
         s.values += from;
     st->n_received += s.n_values;
-    agg_sample(in->agg, &s);
+    r = agg_sample(in->agg, &s);
+    if (__builtin_expect(r != DSD_METRIC, 0))
+        name_offender(in, r, p, n);
     return left > s.n_values ? from + s.n_values : 0;
 }
 
-static void rejected(struct ingest *in, struct stretch *st, enum dsd_result r)
+static void rejected(struct ingest *in, struct stretch *st, enum dsd_result r,
+                     const char *p, size_t n)
 {
     struct ingest_counts *k = agg_counts(in->agg);
 
+    name_offender(in, r, p, n);
     if (r == DSD_PARSE_EVENT) {
         count(in, &k->events_rejected, 1);
     } else if (r == DSD_PARSE_CHECK) {
@@ -110,7 +134,7 @@ static uint32_t line(struct ingest *in, struct stretch *st, const char *p,
     switch (r) {
     case DSD_METRIC:
         if (from < in->parser.sample.n_values)
-            return metric(in, st, from);
+            return metric(in, st, p, n, from);
         return 0;
     case DSD_EVENT:
         if (in->drop_events)
@@ -144,7 +168,7 @@ static uint32_t line(struct ingest *in, struct stretch *st, const char *p,
     case DSD_N_RESULTS:
         break;
     }
-    rejected(in, st, r);
+    rejected(in, st, r, p, n);
     return 0;
 }
 
@@ -156,9 +180,9 @@ static void last_line(struct ingest *in, struct stretch *st, const char *p,
     if (n == 0)
         return;
     if ((flags & INGEST_TRUNCATED) != 0)
-        rejected(in, st, DSD_TRUNCATED);
+        rejected(in, st, DSD_TRUNCATED, p, n);
     else if (in->eol_required[t])
-        rejected(in, st, DSD_UNTERMINATED);
+        rejected(in, st, DSD_UNTERMINATED, p, n);
     else
         *from = line(in, st, p, n, *from);
 }
@@ -179,6 +203,7 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
     size_t at = pos->offset;
 
     REQUIRE(at <= n && n < UINT32_MAX);
+    in->now_s = now_s;
     agg_begin(in->agg, now_s);
     if (at == 0 && from == 0 && (flags & INGEST_CONTINUED) == 0) {
         st.n_datagrams = 1;
@@ -212,7 +237,8 @@ void ingest_skip(struct ingest *in, struct ingest_pos *pos,
 {
     struct stretch st = {0};
 
-    rejected(in, &st, DSD_POISON);
+    count(in, &agg_counts(in->agg)->rejected[DSD_POISON], 1);
+    st.n_received = 1;
     set_values_done(in, pos, 0, 0);
     commit(in, &st, t, pos, (struct ingest_pos){next_record, 0});
 }

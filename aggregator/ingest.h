@@ -21,12 +21,24 @@ struct ingest_pos {
     uint32_t offset;
 };
 
+/** A line that was rejected, for the log: nothing is logged here. */
+struct ingest_offender {
+    enum dsd_result reason;
+    uint32_t n; /* bytes of the line that are kept */
+    char line[120];
+};
+
 struct ingest {
     struct region *region;
     struct agg *agg;
     struct dsd_parser parser;
     bool eol_required[TRANSPORT_N];
     bool drop_series, drop_sketches, drop_events, drop_checks; /* filtered */
+    /* The first line of each reason in a minute, until somebody takes it. */
+    struct ingest_offender offender;
+    bool has_offender;
+    int64_t named_at_s[DSD_N_RESULTS];
+    int64_t now_s; /* of the packet under way */
 };
 
 #define INGEST_TRUNCATED 1u /* the kernel cut it: the last line is not whole */

@@ -235,6 +235,23 @@ class Faults(Case):
 
 
 class Hostile(Case):
+    def test_the_first_bad_line_of_a_kind_is_named(self):
+        agent = self.agent(self.intake())
+        u = Uds(agent.uds)
+        for _ in range(50):
+            u.send("who.sends.this:abc|c")
+        u.send("what.is.this:1|zzz\x1b[0m")
+        agent.err.wait_for(r"WARN .*reason=parse_value .*"
+                           r"line=who\.sends\.this:abc\|c")
+        agent.err.wait_for(r"reason=parse_type .*line=what\.is\.this")
+        receipt = agent.stop()
+        self.assertEqual(receipt["rejected"],
+                         {"parse_value": 50, "parse_type": 1})
+        lines = agent.err.all()
+        self.assertEqual(len([x for x in lines if "parse_value" in x and
+                              "rejected" in x and "{" not in x]), 1)
+        self.assertNotIn("\x1b", "".join(lines))
+
     def test_hostile_bytes_cost_only_themselves(self):
         intake = self.intake()
         agent = self.agent(intake)

@@ -29,6 +29,8 @@ LONG = os.environ.get("RETRIEVER_TEST_LONG") == "1"
 WRAPPER = os.environ.get("RETRIEVER_TEST_WRAPPER", "").split()
 SEED = int(os.environ.get("RETRIEVER_TEST_SEED", "0")) or \
     random.SystemRandom().randrange(1, 1 << 31)
+# "off": every thread in one process, where a sanitizer sees them all.
+KEEPER = os.environ.get("RETRIEVER_TEST_KEEPER", "")
 API_KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -151,6 +153,8 @@ class Agent:
             "RETRIEVER_TEST": "1",  # the host's sysctls are left alone
             "DD_LOG_LEVEL": "info",
         })
+        if KEEPER:
+            full["DD_KEEPER"] = KEEPER
         if intake is not None:
             full["DD_DD_URL"] = intake if isinstance(intake, str) \
                 else intake.url

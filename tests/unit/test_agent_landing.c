@@ -229,6 +229,30 @@ static void two_deaths_at_one_record_are_poison(void **state)
     assert_false(landing_poisoned(l, &here));
 }
 
+static void kills_from_outside_are_no_poison(void **state)
+{
+    struct fixture *f = *state;
+    struct landing *l = &f->l;
+    struct landing_place here;
+    const void *bytes;
+    size_t n;
+
+    landing_arm(l, 0);
+    assert_int_equal(send(f->pair[0], "good", 4, 0), 4);
+    assert_int_equal(recvmmsg(f->pair[1], l->batch->msgs, LANDING_SLOTS,
+                              MSG_DONTWAIT, NULL),
+                     1);
+    for (unsigned i = 0; i < 3; i++) {
+        l->head->applying = LANDING_BATCH;
+        here = landing_place(l);
+        landing_forget(l);
+        assert_int_equal(l->head->applying, LANDING_NOTHING);
+        assert_false(landing_poisoned(l, &here));
+    }
+    l->head->applying = LANDING_BATCH; /* a fault there counts from one */
+    assert_int_equal(landing_note_death(l, &bytes, &n), 1);
+}
+
 static void deaths_at_other_records_are_none(void **state)
 {
     struct fixture *f = *state;
@@ -257,6 +281,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(frames_cut_anywhere_arrive_whole,
                                         stream, tear_down),
         cmocka_unit_test_setup_teardown(two_deaths_at_one_record_are_poison,
+                                        datagrams, tear_down),
+        cmocka_unit_test_setup_teardown(kills_from_outside_are_no_poison,
                                         datagrams, tear_down),
         cmocka_unit_test_setup_teardown(deaths_at_other_records_are_none,
                                         datagrams, tear_down),

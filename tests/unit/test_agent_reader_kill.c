@@ -260,11 +260,12 @@ static void kill_at_random(unsigned *seed)
 {
     const struct timespec pause = {.tv_nsec =
                                        (long)(rand_r(seed) % 12000) * 1000};
+    int status;
 
     (void)ppoll(NULL, 0, &pause, NULL); /* the random instant */
     assert_int_equal(kill(k.worker, SIGKILL), 0);
-    assert_int_equal(waitpid(k.worker, NULL, 0), k.worker);
-    keeper_after_worker(&k);
+    assert_int_equal(waitpid(k.worker, &status, 0), k.worker);
+    keeper_after_worker(&k, status);
     start_life();
 }
 
