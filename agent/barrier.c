@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "agent/base/contract.h"
 #include "agent/base/json.h"
 
 #define TOKEN_BASE (UINT64_C(1) << 32) /* apart from the stop's token */
@@ -23,7 +24,8 @@ static void begin(struct barrier *b)
     memcpy(b->now, b->next, sizeof(b->now));
     b->n_now = b->n_next;
     b->n_next = 0;
-    b->closed = b->settling = false;
+    b->running = true;
+    b->again = b->closed = b->settling = false;
     b->began_ns = uv_hrtime();
     b->before = *store_counts(b->store);
     b->token++;
@@ -37,6 +39,8 @@ static void answer(struct barrier *b, bool flushed)
     struct buf out;
     struct json j;
 
+    if (b->n_now == 0)
+        return;
     buf_init(&out, 4096);
     json_init(&j, &out);
     json_object(&j);
@@ -61,42 +65,62 @@ static void answer(struct barrier *b, bool flushed)
     buf_fini(&out);
 }
 
-static void on_settled(void *arg)
+/* The barrier under way is over. */
+static void finish(struct barrier *b, bool flushed)
 {
-    struct barrier *b = arg;
-
-    b->settling = false;
-    if (b->n_now == 0)
-        return; /* aborted meanwhile */
-    answer(b, true);
-    if (b->n_next > 0)
+    b->running = b->settling = false;
+    answer(b, flushed);
+    if (b->again)
         begin(b);
     else
         parts_hurry(b->parts, false);
 }
 
+static void on_settled(void *arg)
+{
+    struct barrier *b = arg;
+
+    if (b->settling) /* not aborted meanwhile */
+        finish(b, true);
+}
+
 void barrier_ask(struct barrier *b, struct control_request *rq)
 {
+    REQUIRE(b->n_next < CONTROL_MAX_CLIENTS);
     b->next[b->n_next++] = rq;
-    if (b->n_now == 0 && !b->settling)
+    b->again = true;
+    if (!b->running)
         begin(b);
+}
+
+static void forget(struct control_request **list, uint32_t *n,
+                   const struct control_request *rq)
+{
+    for (uint32_t i = 0; i < *n; i++) {
+        if (list[i] == rq)
+            list[i--] = list[--*n];
+    }
+}
+
+void barrier_forget(struct barrier *b, struct control_request *rq)
+{
+    forget(b->now, &b->n_now, rq);
+    forget(b->next, &b->n_next, rq);
 }
 
 void barrier_encoded(struct barrier *b)
 {
-    if (b->n_now == 0 || !b->closed || b->settling ||
+    if (!b->running || !b->closed || b->settling ||
         parts_encoded(b->parts) < b->seq)
         return;
     b->settling = true;
-    if (forwarder_when_settled(b->forwarder, on_settled, b) != 0) {
-        b->settling = false;
-        answer(b, false); /* out of memory: it is under way, unwatched */
-    }
+    if (forwarder_when_settled(b->forwarder, on_settled, b) != 0)
+        finish(b, false); /* out of memory: it is under way, unwatched */
 }
 
 void barrier_closed(struct barrier *b, uint64_t token)
 {
-    if (token != b->token || b->n_now == 0)
+    if (token != b->token || !b->running)
         return;
     b->closed = true;
     b->seq = parts_announced(b->parts);
@@ -105,9 +129,10 @@ void barrier_closed(struct barrier *b, uint64_t token)
 
 void barrier_abort(struct barrier *b)
 {
-    for (uint32_t i = 0; i < b->n_next && b->n_now < CONTROL_MAX_CLIENTS; i++)
-        b->now[b->n_now++] = b->next[i];
+    b->running = b->again = b->settling = false;
+    answer(b, false);
+    memcpy(b->now, b->next, sizeof(b->now));
+    b->n_now = b->n_next;
     b->n_next = 0;
-    if (b->n_now > 0)
-        answer(b, false);
+    answer(b, false);
 }

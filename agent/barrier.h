@@ -6,11 +6,12 @@
  *   asked -> reader closed all parts -> parts encoded -> payloads settled -> done
  *
  * One barrier is under way at a time; requests that come meanwhile share the
- * next one.
+ * next one. A client that leaves does not end the flush it asked for.
  *
  * Thread:  the loop.
  * Memory:  one embedded struct; at most CONTROL_MAX_CLIENTS wait.
- * Promise: each request is answered once, in the end by barrier_abort().
+ * Promise: each request is answered once, in the end by barrier_abort(), unless
+ *          barrier_forget() was told of it.
  */
 #ifndef RETRIEVER_AGENT_BARRIER_H
 #define RETRIEVER_AGENT_BARRIER_H
@@ -30,6 +31,8 @@ struct barrier {
     struct control_request *now[CONTROL_MAX_CLIENTS];
     struct control_request *next[CONTROL_MAX_CLIENTS];
     uint32_t n_now, n_next;
+    bool running;   /* a barrier is under way, with or without who waits */
+    bool again;     /* another one was asked for */
     bool closed;    /* the reader answered */
     bool settling;  /* waiting for the forwarder */
     uint64_t token; /* of the order to the reader */
@@ -44,13 +47,16 @@ void barrier_init(struct barrier *b, struct reader *reader, struct parts *parts,
 /** A client waits. */
 void barrier_ask(struct barrier *b, struct control_request *rq);
 
+/** The client left: no answer. */
+void barrier_forget(struct barrier *b, struct control_request *rq);
+
 /** READER_CLOSED came with @token. */
 void barrier_closed(struct barrier *b, uint64_t token);
 
 /** A part was encoded. */
 void barrier_encoded(struct barrier *b);
 
-/** The stop begins or is over: whoever still waits is told how far it got. */
+/** The stop is over: whoever still waits is told how far it got. */
 void barrier_abort(struct barrier *b);
 
 #endif

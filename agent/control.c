@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client is freed when both its handles are closed and no flush answer is owed
- * to it: a flush holds the struct, not the connection.
+ * Every client has a slot, and each slot comes back: by its answer, by the
+ * client's leaving, or by the timer that runs whenever it is the client's turn.
+ * Only a flush that waits for the intake has no limit in time; so flushes get no
+ * more than a part of the slots.
  */
 #include "agent/control.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +17,7 @@
 #include "agent/base/contract.h"
 #include "agent/base/log.h"
 
-/* One connected client. */
+/* A slot, and the client in it. */
 struct control_request {
     struct control *control;
     uv_pipe_t pipe;
@@ -23,7 +26,7 @@ struct control_request {
     struct buf answer;
     char request[CONTROL_MAX_REQUEST];
     size_t n_request;
-    int n_handles; /* open ones */
+    int n_handles; /* open ones; 0 = a free slot */
     bool closing;
     bool busy; /* a request was taken: further bytes are ignored */
     bool owed; /* a flush answer is */
@@ -34,54 +37,60 @@ struct control {
     uv_pipe_t listener;
     struct control_ops ops;
     void *arg;
-    struct control_request *clients[CONTROL_MAX_CLIENTS];
+    struct control_request clients[CONTROL_MAX_CLIENTS];
+    unsigned n_clients, n_flushes;
+    bool waiting; /* a connection does, for a slot */
     bool listener_open;
     void (*closed)(void *arg);
     void *closed_arg;
 };
 
+static void take_connection(struct control *c);
+
 static void finish_if_over(struct control *c)
 {
-    if (c->closed == NULL || c->listener_open)
+    void (*closed)(void *arg) = c->closed;
+    void *arg = c->closed_arg;
+
+    if (closed == NULL || c->listener_open || c->n_clients > 0)
         return;
-    for (int i = 0; i < CONTROL_MAX_CLIENTS; i++) {
-        if (c->clients[i] != NULL)
-            return;
-    }
-    c->closed(c->closed_arg);
     free(c);
-}
-
-static void free_if_over(struct control_request *cl)
-{
-    struct control *c = cl->control;
-
-    if (cl->n_handles > 0 || cl->owed)
-        return;
-    for (int i = 0; i < CONTROL_MAX_CLIENTS; i++) {
-        if (c->clients[i] == cl)
-            c->clients[i] = NULL;
-    }
-    buf_fini(&cl->answer);
-    free(cl);
-    finish_if_over(c);
+    closed(arg);
 }
 
 static void on_client_handle_closed(uv_handle_t *h)
 {
     struct control_request *cl = h->data;
+    struct control *c = cl->control;
 
-    cl->n_handles--;
-    free_if_over(cl);
+    if (--cl->n_handles > 0)
+        return;
+    buf_fini(&cl->answer);
+    c->n_clients--;
+    if (c->waiting && c->closed == NULL)
+        take_connection(c);
+    finish_if_over(c);
 }
 
 static void close_client(struct control_request *cl)
 {
+    struct control *c = cl->control;
+
     if (cl->closing)
         return;
     cl->closing = true;
+    if (cl->owed) {
+        cl->owed = false;
+        c->n_flushes--;
+        c->ops.left(c->arg, cl);
+    }
     uv_close((uv_handle_t *)&cl->pipe, on_client_handle_closed);
     uv_close((uv_handle_t *)&cl->idle, on_client_handle_closed);
+}
+
+static void on_idle(uv_timer_t *t)
+{
+    close_client(t->data);
 }
 
 static void on_written(uv_write_t *w, int status)
@@ -94,12 +103,27 @@ static void send_answer(struct control_request *cl)
 {
     uv_buf_t b = uv_buf_init(cl->answer.data, (unsigned)cl->answer.n);
 
-    if (cl->closing)
-        return;
     cl->write.data = cl;
+    (void)uv_timer_start(&cl->idle, on_idle, CONTROL_IDLE_MS, 0);
     if (cl->answer.n == 0 ||
         uv_write(&cl->write, (uv_stream_t *)&cl->pipe, &b, 1, on_written) != 0)
         close_client(cl);
+}
+
+static void begin_flush(struct control_request *cl)
+{
+    struct control *c = cl->control;
+
+    if (c->n_flushes == CONTROL_MAX_FLUSHES) {
+        (void)buf_puts(&cl->answer, "{\"flushed\":false,\"error\":\"too many "
+                                    "flushes wait already\"}\n");
+        send_answer(cl);
+        return;
+    }
+    (void)uv_timer_stop(&cl->idle); /* it is the intake's turn */
+    cl->owed = true;
+    c->n_flushes++;
+    c->ops.flush(c->arg, cl);
 }
 
 static void take_request(struct control_request *cl, const char *line)
@@ -107,15 +131,14 @@ static void take_request(struct control_request *cl, const char *line)
     struct control *c = cl->control;
 
     cl->busy = true;
-    (void)uv_timer_stop(&cl->idle);
+    if (strcmp(line, "flush") == 0) {
+        begin_flush(cl);
+        return;
+    }
     if (strcmp(line, "status") == 0) {
         c->ops.status(c->arg, false, &cl->answer);
     } else if (strcmp(line, "status json") == 0) {
         c->ops.status(c->arg, true, &cl->answer);
-    } else if (strcmp(line, "flush") == 0) {
-        cl->owed = true;
-        c->ops.flush(c->arg, cl);
-        return;
     } else if (strcmp(line, "stop") == 0) {
         c->ops.stop(c->arg);
         (void)buf_puts(&cl->answer, "{\"stopping\":true}\n");
@@ -137,6 +160,15 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b)
                      (unsigned)(sizeof(cl->request) - 1 - cl->n_request));
 }
 
+/* At the end of its sending side: a client may have shut that alone, and wait. */
+static bool has_left(const struct control_request *cl)
+{
+    struct pollfd p = {.events = 0};
+
+    return uv_fileno((const uv_handle_t *)&cl->pipe, &p.fd) != 0 ||
+           (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0);
+}
+
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
     struct control_request *cl = s->data;
@@ -144,8 +176,7 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 
     (void)b;
     if (n < 0) { /* UV_EOF, UV_ENOBUFS: a line longer than any request */
-        /* A client may shut its sending side and wait for its flush. */
-        if (!cl->busy || n != UV_EOF)
+        if (!cl->busy || n != UV_EOF || has_left(cl))
             close_client(cl);
         return;
     }
@@ -163,38 +194,37 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
     take_request(cl, cl->request);
 }
 
-static void on_idle(uv_timer_t *t)
+/* The connection that is there, into a slot. Without a free one it waits: libuv
+ * asks the listener for no other until this one is taken. */
+static void take_connection(struct control *c)
 {
-    close_client(t->data);
-}
+    struct control_request *cl = c->clients;
 
-static void on_connection(uv_stream_t *s, int status)
-{
-    struct control *c = s->data;
-    struct control_request *cl;
-    int slot = 0;
-
-    if (status != 0)
+    c->waiting = c->n_clients == CONTROL_MAX_CLIENTS;
+    if (c->waiting)
         return;
-    while (slot < CONTROL_MAX_CLIENTS && c->clients[slot] != NULL)
-        slot++;
-    cl = calloc(1, sizeof(*cl));
-    if (cl == NULL)
-        return;
+    while (cl->n_handles > 0)
+        cl++;
+    memset(cl, 0, sizeof(*cl));
     buf_init(&cl->answer, CONTROL_MAX_ANSWER);
     cl->control = c;
     (void)uv_pipe_init(c->loop, &cl->pipe, 0);
     (void)uv_timer_init(c->loop, &cl->idle);
     cl->pipe.data = cl->idle.data = cl;
     cl->n_handles = 2;
-    if (uv_accept(s, (uv_stream_t *)&cl->pipe) != 0 ||
-        slot == CONTROL_MAX_CLIENTS) {
+    c->n_clients++;
+    if (uv_accept((uv_stream_t *)&c->listener, (uv_stream_t *)&cl->pipe) != 0) {
         close_client(cl);
         return;
     }
-    c->clients[slot] = cl;
     (void)uv_timer_start(&cl->idle, on_idle, CONTROL_IDLE_MS, 0);
     (void)uv_read_start((uv_stream_t *)&cl->pipe, on_alloc, on_read);
+}
+
+static void on_connection(uv_stream_t *s, int status)
+{
+    if (status == 0)
+        take_connection(s->data);
 }
 
 int control_start(struct control **out, uv_loop_t *loop, int fd,
@@ -241,12 +271,9 @@ out:
 
 void control_answer(struct control_request *cl, const char *text, size_t n)
 {
-    REQUIRE(cl->owed);
+    REQUIRE(cl->owed && !cl->closing);
     cl->owed = false;
-    if (cl->closing) {
-        free_if_over(cl);
-        return;
-    }
+    cl->control->n_flushes--;
     (void)buf_append(&cl->answer, text, n);
     send_answer(cl);
 }
@@ -264,15 +291,17 @@ static void nobody(void *arg)
     (void)arg;
 }
 
+/* An answer that was given just now is still written: libuv tries at once, and a
+ * client that does not take it is not waited for. */
 void control_stop(struct control *c, void (*closed)(void *arg), void *arg)
 {
     c->closed = closed != NULL ? closed : nobody;
     c->closed_arg = arg;
     for (int i = 0; i < CONTROL_MAX_CLIENTS; i++) {
-        if (c->clients[i] == NULL)
+        if (c->clients[i].n_handles == 0)
             continue;
-        REQUIRE(!c->clients[i]->owed);
-        close_client(c->clients[i]);
+        REQUIRE(!c->clients[i].owed);
+        close_client(&c->clients[i]);
     }
     uv_close((uv_handle_t *)&c->listener, on_listener_closed);
 }

@@ -8,10 +8,12 @@
  * everything received before it is delivered.
  *
  * Thread:  the loop.
- * Memory:  at most CONTROL_MAX_CLIENTS connections; an answer is at most
- *          CONTROL_MAX_ANSWER bytes.
+ * Memory:  one allocation with CONTROL_MAX_CLIENTS connections, further ones wait
+ *          in the listener's queue; an answer is at most CONTROL_MAX_ANSWER
+ *          bytes.
  * Promise: a client that reads slowly, says nothing or goes away costs its
- *          connection only.
+ *          connection only, for CONTROL_IDLE_MS at most. Flushes that wait for
+ *          the intake never keep status and stop from being answered.
  */
 #ifndef RETRIEVER_AGENT_CONTROL_H
 #define RETRIEVER_AGENT_CONTROL_H
@@ -23,7 +25,8 @@
 #define CONTROL_MAX_CLIENTS 16
 #define CONTROL_MAX_REQUEST 64
 #define CONTROL_MAX_ANSWER (256u * 1024)
-#define CONTROL_IDLE_MS 10000 /* for a request to arrive */
+#define CONTROL_MAX_FLUSHES 12 /* of the clients, at a time */
+#define CONTROL_IDLE_MS 10000  /* for a request to come, an answer to go */
 
 struct control;         /* opaque */
 struct control_request; /* opaque: a client, perhaps with an answer owed */
@@ -32,8 +35,12 @@ struct control_request; /* opaque: a client, perhaps with an answer owed */
 struct control_ops {
     /** Append the status to @out, as JSON or text. */
     void (*status)(void *arg, bool json, struct buf *out);
-    /** Begin a flush; control_answer(rq, ...) follows, later. */
+    /** Begin a flush; control_answer(rq, ...) follows, later, unless the client
+     *  leaves before. */
     void (*flush)(void *arg, struct control_request *rq);
+    /** The client of a flush left: the flush goes on, @rq must not be answered
+     *  any more. */
+    void (*left)(void *arg, struct control_request *rq);
     /** Ask for the stop of the agent. */
     void (*stop)(void *arg);
 };
@@ -43,8 +50,7 @@ struct control_ops {
 int control_start(struct control **out, uv_loop_t *loop, int fd,
                   const struct control_ops *ops, void *arg);
 
-/** Give the owed answer; @rq is gone afterwards. Harmless when its client has
- *  left. */
+/** Give the owed answer; @rq is gone afterwards. */
 void control_answer(struct control_request *rq, const char *text, size_t n);
 
 /** Stop serving. Requests still owed must be answered before. */

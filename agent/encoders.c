@@ -17,7 +17,7 @@
 #include "agent/base/contract.h"
 #include "agent/base/log.h"
 #include "agent/stamps.h"
-#include "aggregator/agg.h"
+#include "aggregator/series.h"
 
 #define MODULE "encoder"
 #define RETRY_MIN_MS 100
@@ -46,6 +46,8 @@ struct encoders {
 
     /* under the lock */
     uint64_t wanted;
+    int64_t last_stamp_s; /* of all parts wanted */
+    bool have_endpoint;
     bool stopping;
     bool ending;
     bool ended;
@@ -116,12 +118,14 @@ static bool pause_ms(struct encoders *e, unsigned ms)
     return go;
 }
 
-static bool is_stopping(struct encoders *e)
+/* What holds for the part that begins. */
+static bool take_settings(struct encoders *e)
 {
     bool stopping;
 
     pthread_mutex_lock(&e->lock);
     stopping = e->stopping;
+    encoder_set_endpoint(e->encoder, e->have_endpoint);
     pthread_mutex_unlock(&e->lock);
     return stopping;
 }
@@ -136,19 +140,22 @@ static int encode_once(struct encoders *e, uint64_t seq,
     if (rc != 0)
         return rc;
     part_iter_info(it, &info);
-    rc = encoder_run(e->encoder, it, is_stopping(e), result);
+    rc = encoder_run(e->encoder, it, take_settings(e), result);
     part_iter_close(it);
     *stamp_s = info.stamp_s;
     return rc;
 }
 
 /* Before the part's payloads can leave. Points that had to move within their
- * bucket are covered by what the aggregator knows. */
+ * bucket are covered by what came with the part. */
 static void save_stamp(struct encoders *e, int64_t stamp_s)
 {
-    int64_t last_s = agg_last_stamp(e->opts.agg);
+    int64_t last_s;
     int rc;
 
+    pthread_mutex_lock(&e->lock);
+    last_s = e->last_stamp_s;
+    pthread_mutex_unlock(&e->lock);
     if (stamp_s < last_s)
         stamp_s = last_s;
     if (e->opts.run_dir < 0 || stamp_s <= e->saved_stamp_s)
@@ -300,6 +307,7 @@ int encoders_start(struct encoders **out, const struct encoders_opts *opts)
     e->cfg = *opts->encode;
     e->cfg.make_room = make_room;
     e->cfg.arg = e;
+    e->have_endpoint = opts->encode->have_endpoint;
     e->done_seq = store_encoded_seq(opts->store);
     rc = encoder_create(&e->encoder, opts->store, &e->cfg);
     if (rc == 0)
@@ -323,11 +331,13 @@ int encoders_start(struct encoders **out, const struct encoders_opts *opts)
     return rc;
 }
 
-void encoders_submit(struct encoders *e, uint64_t seq)
+void encoders_submit(struct encoders *e, uint64_t seq, int64_t last_stamp_s)
 {
     pthread_mutex_lock(&e->lock);
     if (seq > e->wanted)
         e->wanted = seq;
+    if (last_stamp_s > e->last_stamp_s)
+        e->last_stamp_s = last_stamp_s;
     pthread_cond_broadcast(&e->changed);
     pthread_mutex_unlock(&e->lock);
 }
@@ -336,6 +346,13 @@ void encoders_set_stopping(struct encoders *e, bool stopping)
 {
     pthread_mutex_lock(&e->lock);
     e->stopping = stopping;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void encoders_set_endpoint(struct encoders *e, bool have_endpoint)
+{
+    pthread_mutex_lock(&e->lock);
+    e->have_endpoint = have_endpoint;
     pthread_mutex_unlock(&e->lock);
 }
 

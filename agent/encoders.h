@@ -43,8 +43,12 @@ struct encoders_opts {
 /** Parts up to store_encoded_seq() count as done. Returns 0 or -errno. */
 int encoders_start(struct encoders **out, const struct encoders_opts *opts);
 
-/** Parts up to @seq are closed: encode what is not yet. */
-void encoders_submit(struct encoders *e, uint64_t seq);
+/** Parts up to @seq are closed, with stamps up to @last_stamp_s: encode what is
+ *  not yet. */
+void encoders_submit(struct encoders *e, uint64_t seq, int64_t last_stamp_s);
+
+/** An API key came (or went): from the next part on. */
+void encoders_set_endpoint(struct encoders *e, bool have_endpoint);
 
 /** From the next part on, the faster level (or not). */
 void encoders_set_stopping(struct encoders *e, bool stopping);

@@ -118,6 +118,7 @@ static int receipt_status(struct keeper *k, bool with_sockets)
     struct wiring w;
     struct agg *agg;
     struct store *store;
+    struct reader_view view;
     struct ledger l;
 
     for (int i = 0; i < STAGE_DONE; i++)
@@ -128,7 +129,8 @@ static int receipt_status(struct keeper *k, bool with_sockets)
         return 1;
     if (with_sockets)
         (void)take_the_rest(k, agg, &w.parser);
-    ledger_collect(&l, agg, store);
+    reader_view_of(agg, &view);
+    ledger_collect(&l, &view, agg, store);
     ledger_finish(&l);
     f.exit_status =
         ledger_exit_status(&l, atomic_load(&sup->dropped_before_stop));

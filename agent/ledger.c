@@ -10,22 +10,25 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/json.h"
 #include "aggregator/series.h"
 
 #define RECEIPT_MAX_BYTES (64u * 1024)
 
 /* Samples in parts that are closed and not payloads yet. */
-static uint64_t unencoded_samples(const struct agg *agg,
+static uint64_t unencoded_samples(const struct agg *agg, uint64_t last,
                                   const struct store *store)
 {
     uint64_t sum = 0;
-    uint64_t last = agg_last_closed(agg);
 
     for (uint64_t seq = store_encoded_seq(store) + 1; seq <= last; seq++) {
         struct part_iter *it;
@@ -40,13 +43,13 @@ static uint64_t unencoded_samples(const struct agg *agg,
     return sum;
 }
 
-void ledger_collect(struct ledger *out, const struct agg *agg,
-                    const struct store *store)
+void ledger_collect(struct ledger *out, const struct reader_view *view,
+                    const struct agg *agg, const struct store *store)
 {
     memset(out, 0, sizeof(*out));
-    out->ingest = *agg_counts(agg);
+    out->ingest = view->counts;
+    out->agg = view->agg;
     out->delivery = *store_counts(store);
-    agg_stats(agg, &out->agg);
     store_stats(store, &out->store);
     for (int t = 0; t < TRANSPORT_N; t++)
         out->received += out->ingest.received[t];
@@ -58,7 +61,7 @@ void ledger_collect(struct ledger *out, const struct agg *agg,
     for (int c = 0; c < DROP_N; c++)
         out->dropped += out->delivery.dropped[c];
     out->open = out->agg.open_samples;
-    out->unencoded = unencoded_samples(agg, store);
+    out->unencoded = unencoded_samples(agg, view->closed_seq, store);
     out->in_flight = out->unencoded + out->store.load.n_samples;
 }
 
@@ -246,30 +249,84 @@ int ledger_write_json(const struct ledger *l, const struct ledger_facts *facts,
     return json_finish(&j);
 }
 
-/* stderr may be a pipe that somebody reads slowly: wait for it, but never past
- * the deadline. */
-static void write_all(int fd, const char *p, size_t n, uint64_t deadline_ns)
+/* stderr is shared with the job and the shell, so its O_NONBLOCK is not ours to
+ * set: a pipe or a terminal is opened once more, without blocking; a socket has
+ * a flag per call; a file does not block. What cannot be opened again is asked
+ * by poll() and may block when somebody else fills it in that moment. */
+static int open_stderr(bool *is_socket)
 {
+    struct stat st;
+
+    *is_socket = false;
+    if (fstat(STDERR_FILENO, &st) != 0)
+        return STDERR_FILENO;
+    *is_socket = S_ISSOCK(st.st_mode);
+    if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+        int fd = open("/proc/self/fd/2",
+                      O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+        if (fd >= 0)
+            return fd;
+    }
+    return STDERR_FILENO;
+}
+
+static uint64_t left_ns(uint64_t deadline_ns)
+{
+    uint64_t now_ns = clock_mono_ns(&clock_real);
+
+    return now_ns < deadline_ns ? deadline_ns - now_ns : 0;
+}
+
+/* Somebody may read slowly: wait, but never past the deadline. */
+static void write_all(const char *p, size_t n, uint64_t deadline_ns)
+{
+    bool is_socket;
+    int fd = open_stderr(&is_socket);
+    struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+
     while (n > 0) {
-        struct timespec ts;
-        struct pollfd pfd = {.fd = fd, .events = POLLOUT};
-        uint64_t now_ns;
+        uint64_t ns = left_ns(deadline_ns);
+        struct timespec wait = {.tv_sec = (time_t)(ns / CLOCK_NS_PER_S),
+                                .tv_nsec = (long)(ns % CLOCK_NS_PER_S)};
+        size_t some = n < PIPE_BUF ? n : PIPE_BUF;
+        int ready = ppoll(&pfd, 1, &wait, NULL);
         ssize_t w;
 
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        now_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-        if (poll(&pfd, 1,
-                 now_ns < deadline_ns ? (int)((deadline_ns - now_ns) / 1000000)
-                                      : 0) <= 0)
-            return;
-        w = write(fd, p, n < PIPE_BUF ? n : PIPE_BUF);
-        if (w < 0 && errno != EINTR && errno != EAGAIN)
-            return;
+        if (ready == 0 || (ready < 0 && errno != EINTR))
+            break;
+        if (ready < 0)
+            continue;
+        w = is_socket ? send(fd, p, some, MSG_DONTWAIT | MSG_NOSIGNAL)
+                      : write(fd, p, some);
         if (w > 0) {
             p += w;
             n -= (size_t)w;
+        } else if (w < 0 && errno != EINTR && errno != EAGAIN) {
+            break;
         }
     }
+    if (fd != STDERR_FILENO)
+        close(fd);
+}
+
+/* A closed pipe must not end the process by SIGPIPE, whatever the mask of the
+ * thread that writes. */
+static void write_stderr(const char *p, size_t n, uint64_t deadline_ns)
+{
+    static const struct timespec at_once = {0};
+    sigset_t pipe_set, old, pending;
+    bool was_pending;
+
+    (void)sigemptyset(&pipe_set);
+    (void)sigaddset(&pipe_set, SIGPIPE);
+    (void)sigpending(&pending);
+    was_pending = sigismember(&pending, SIGPIPE) == 1;
+    (void)pthread_sigmask(SIG_BLOCK, &pipe_set, &old);
+    write_all(p, n, deadline_ns);
+    if (!was_pending)
+        (void)sigtimedwait(&pipe_set, NULL, &at_once);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 static void save_receipt(int run_dir, const struct buf *line)
@@ -295,7 +352,7 @@ void ledger_emit_receipt(const struct ledger *l,
     if (ledger_write_json(l, facts, &line) == 0 && buf_putc(&line, '\n') == 0) {
         if (run_dir >= 0)
             save_receipt(run_dir, &line);
-        write_all(STDERR_FILENO, line.data, line.n, deadline_ns);
+        write_stderr(line.data, line.n, deadline_ns);
     }
     buf_fini(&line);
 }

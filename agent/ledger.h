@@ -18,8 +18,8 @@
 #define RETRIEVER_AGENT_LEDGER_H
 
 #include "agent/base/buf.h"
+#include "agent/reader.h"
 #include "agent/supervision.h"
-#include "aggregator/agg.h"
 #include "forwarder/store.h"
 
 struct ledger {
@@ -34,10 +34,11 @@ struct ledger {
     uint64_t left_for_successor; /* datagrams in sockets others hold too */
 };
 
-/** Take a snapshot. The writers of both regions must be at rest for the sums
- *  to balance exactly; while they run the figures may differ by what moves. */
-void ledger_collect(struct ledger *out, const struct agg *agg,
-                    const struct store *store);
+/** Take a snapshot: of the ingest side as in @view (reader_view()), whose closed
+ *  parts are read from @agg, and of @store. When the reader is at rest the sums
+ *  balance exactly; while it runs they may differ by what moves. */
+void ledger_collect(struct ledger *out, const struct reader_view *view,
+                    const struct agg *agg, const struct store *store);
 
 /** The stop is over: what is still open or in flight was not delivered in time. */
 void ledger_finish(struct ledger *l);

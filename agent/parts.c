@@ -30,11 +30,19 @@ struct parts {
     void *closed_arg;
 };
 
+static void submit(struct parts *p, uint64_t seq)
+{
+    struct reader_view v;
+
+    reader_view(p->opts.reader, &v); /* covers the parts announced */
+    encoders_submit(p->encoders, seq, v.last_stamp_s);
+}
+
 static void submit_all(struct parts *p)
 {
     p->n_waiting = 0;
     (void)uv_timer_stop(&p->timer);
-    encoders_submit(p->encoders, p->announced);
+    submit(p, p->announced);
 }
 
 static void on_timer(uv_timer_t *t);
@@ -47,7 +55,7 @@ static void submit_due(struct parts *p)
     while (n_due < p->n_waiting && p->waiting[n_due].due_ns <= now_ns)
         n_due++;
     if (n_due > 0) {
-        encoders_submit(p->encoders, p->waiting[n_due - 1].seq);
+        submit(p, p->waiting[n_due - 1].seq);
         p->n_waiting -= n_due;
         for (unsigned i = 0; i < p->n_waiting; i++)
             p->waiting[i] = p->waiting[i + n_due];
@@ -68,6 +76,8 @@ static void on_done(void *arg, uint64_t seq)
 {
     struct parts *p = arg;
 
+    if (p->closed != NULL)
+        return; /* the last one: a successor, or nobody, releases it */
     reader_order(p->opts.reader, READER_RELEASE, seq);
     p->opts.on_encoded(p->opts.arg, seq);
 }
@@ -130,6 +140,11 @@ void parts_set_stopping(struct parts *p)
     parts_hurry(p, true);
 }
 
+void parts_set_endpoint(struct parts *p, bool have_endpoint)
+{
+    encoders_set_endpoint(p->encoders, have_endpoint);
+}
+
 uint64_t parts_announced(const struct parts *p)
 {
     return p->announced;
@@ -157,6 +172,7 @@ static void on_timer_closed(uv_handle_t *t)
 
 void parts_stop(struct parts *p, void (*closed)(void *arg), void *arg)
 {
+    REQUIRE(p->closed == NULL && closed != NULL);
     p->closed = closed;
     p->closed_arg = arg;
     p->n_closing = 2;

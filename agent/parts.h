@@ -6,7 +6,8 @@
  *
  * Thread:  the loop.
  * Memory:  fixed: sequence numbers are consecutive, so a few instants are a queue.
- * Promise: on_encoded runs once for each part, in the order they were closed.
+ * Promise: on_encoded runs once for each part, in the order they were closed,
+ *          and not after parts_stop().
  */
 #ifndef RETRIEVER_AGENT_PARTS_H
 #define RETRIEVER_AGENT_PARTS_H
@@ -43,7 +44,11 @@ void parts_set_stopping(struct parts *p);
 uint64_t parts_announced(const struct parts *p);
 uint64_t parts_encoded(const struct parts *p);
 
-/** Finish the part under way and end the encoder. */
+/** An API key came: from the next part on there is somebody to send to. */
+void parts_set_endpoint(struct parts *p, bool have_endpoint);
+
+/** Finish the part under way and end the encoder, which reads the reader's
+ *  memory until @closed runs. */
 void parts_stop(struct parts *p, void (*closed)(void *arg), void *arg);
 
 #endif

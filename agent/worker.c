@@ -35,7 +35,9 @@
 #define MINUTE_MS 60000
 #define KEY_FILE_POLL_MS 10000
 
-#define STOP_TOKEN 1 /* of the stop's order to close all parts */
+/* Of orders to close all parts; a barrier has its own. */
+#define HURRIED_TOKEN 0
+#define STOP_TOKEN 1
 
 struct worker {
     const struct worker_env *env;
@@ -57,8 +59,10 @@ struct worker {
     int exit_status;
 
     uint32_t dumps_seen;
-    uint64_t flush_seen; /* exec: last flush request that was taken up */
-    bool hurried;        /* exec: the job was told to stop and goes on */
+    uint64_t flush_seen;    /* exec: last flush request that was taken up */
+    bool hurried;           /* exec: the job was told to stop and goes on */
+    bool hurried_asked;     /* a flush for it is under way */
+    const char *no_api_key; /* NULL, or why nothing can be sent */
     struct config_key_stamp key_stamp;
 
     uv_timer_t stage_timer;   /* latest instant of the present stage */
@@ -84,6 +88,8 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
 {
     struct worker *w = arg;
 
+    if (w->life.stage == STAGE_DONE)
+        return; /* the receipt is written, parts are being taken down */
     switch (ev->kind) {
     case READER_PART:
         parts_announce(w->parts, ev->seq);
@@ -91,6 +97,8 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
     case READER_CLOSED:
         if (ev->token == STOP_TOKEN)
             w->facts.closed = true;
+        else if (ev->token == HURRIED_TOKEN)
+            w->hurried_asked = false;
         else
             barrier_closed(&w->barrier, ev->token);
         break;
@@ -117,17 +125,25 @@ static void on_part_encoded(void *arg, uint64_t seq)
 
 /* ---- Status ------------------------------------------------------------- */
 
+static void collect(struct worker *w, struct ledger *l)
+{
+    struct reader_view view;
+
+    reader_view(w->reader, &view);
+    ledger_collect(l, &view, reader_agg(w->reader), w->store);
+}
+
 static void take_status(struct worker *w, struct status *s)
 {
     const struct supervision *sup = w->env->sup;
 
     memset(s, 0, sizeof(*s));
-    ledger_collect(&s->ledger, reader_agg(w->reader), w->store);
+    collect(w, &s->ledger);
     s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
     s->uptime_s = (mono_ns() - sup->started_ns) / (1000 * MS);
-    s->no_api_key = w->env->no_api_key;
+    s->no_api_key = w->no_api_key;
 }
 
 static void on_control_status(void *arg, bool json, struct buf *out)
@@ -159,6 +175,13 @@ static void on_control_flush(void *arg, struct control_request *rq)
     struct worker *w = arg;
 
     barrier_ask(&w->barrier, rq);
+}
+
+static void on_control_left(void *arg, struct control_request *rq)
+{
+    struct worker *w = arg;
+
+    barrier_forget(&w->barrier, rq);
 }
 
 static void on_control_stop(void *arg)
@@ -203,7 +226,7 @@ static void write_receipt(struct worker *w)
         .worker_deaths = atomic_load(&sup->worker_deaths),
     };
 
-    ledger_collect(&l, reader_agg(w->reader), w->store);
+    collect(w, &l);
     l.left_for_successor = w->n_left;
     ledger_finish(&l);
     f.exit_status =
@@ -309,7 +332,7 @@ static void begin_stop(struct worker *w, enum stop_reason reason)
                          atomic_load(&sup->stop_at_ns)) /
                         MS));
     if (atomic_load(&sup->stage) == STAGE_NONE) {
-        ledger_collect(&l, reader_agg(w->reader), w->store);
+        collect(w, &l);
         atomic_store(&sup->dropped_before_stop, l.dropped);
     }
     for (int i = 0; i < STAGE_DONE; i++) /* of a predecessor */
@@ -325,32 +348,43 @@ static void begin_stop(struct worker *w, enum stop_reason reason)
 /* exec: the job was told to stop and goes on. What it sent so far is delivered
  * now, and what it still sends each second, since nobody knows how long the
  * platform lets it. */
-static void on_hurried_timer(uv_timer_t *t)
+static void close_hurried(struct worker *w)
 {
-    struct worker *w = t->data;
-
-    reader_order(w->reader, READER_CLOSE_ALL, 0);
+    if (w->hurried_asked)
+        return;
+    w->hurried_asked = true;
+    reader_order(w->reader, READER_CLOSE_ALL, HURRIED_TOKEN);
 }
 
+static void on_hurried_timer(uv_timer_t *t)
+{
+    close_hurried(t->data);
+}
+
+/* Not run when the stop has begun its own drain. */
 static void on_hurried_over(void *arg)
 {
     struct worker *w = arg;
 
-    if (!w->stopping)
-        forwarder_resume(w->forwarder);
+    forwarder_resume(w->forwarder);
 }
 
+/* Beyond the deadline of that first request there is no hurry any more. */
 static void deliver_hurried(struct worker *w)
 {
-    forwarder_drain(w->forwarder, atomic_load(&w->env->sup->flush_deadline_ns),
-                    on_hurried_over, w);
+    uint64_t deadline_ns = atomic_load(&w->env->sup->flush_deadline_ns);
+
+    if (mono_ns() < deadline_ns)
+        forwarder_drain(w->forwarder, deadline_ns, on_hurried_over, w);
+    else
+        forwarder_kick(w->forwarder);
 }
 
 static void begin_hurried(struct worker *w)
 {
     w->hurried = true;
     parts_set_stopping(w->parts);
-    reader_order(w->reader, READER_CLOSE_ALL, 0);
+    close_hurried(w);
     deliver_hurried(w); /* what waits for a retry already */
     (void)uv_timer_start(&w->hurried_timer, on_hurried_timer, HURRIED_FLUSH_MS,
                          HURRIED_FLUSH_MS);
@@ -421,6 +455,8 @@ static void on_key_timer(uv_timer_t *t)
         return;
     log_info(MODULE, "api_key_file changed: the new key is in use");
     forwarder_set_key(w->forwarder, key);
+    w->no_api_key = NULL;
+    parts_set_endpoint(w->parts, true);
     explicit_bzero(key, strlen(key));
     free(key);
 }
@@ -445,27 +481,38 @@ static void close_handles(struct worker *w)
         uv_close((uv_handle_t *)&w->keeper_gone, NULL);
 }
 
+/* The encoder reads the reader's memory and the reader is joined, which stops
+ * the loop: last. */
+static void on_part_closed(void *arg)
+{
+    struct worker *w = arg;
+
+    if (--w->n_closing > 0 || w->reader == NULL)
+        return;
+    w->n_closing++;
+    reader_order(w->reader, READER_QUIT, 0);
+    reader_join(w->reader, on_closed, w);
+    w->reader = NULL;
+}
+
 static void begin_teardown(struct worker *w)
 {
+    w->n_closing++; /* this function */
     if (w->control != NULL) {
         w->n_closing++;
-        control_stop(w->control, on_closed, w);
+        control_stop(w->control, on_part_closed, w);
     }
     if (w->parts != NULL) {
         w->n_closing++;
-        parts_stop(w->parts, on_closed, w);
+        parts_stop(w->parts, on_part_closed, w);
     }
     if (w->forwarder != NULL) {
         w->n_closing++;
-        forwarder_close(w->forwarder, on_closed, w);
-    }
-    if (w->reader != NULL) {
-        w->n_closing++;
-        reader_order(w->reader, READER_QUIT, 0);
-        reader_join(w->reader, on_closed, w);
+        forwarder_close(w->forwarder, on_part_closed, w);
     }
     health_stop(w->health);
     close_handles(w);
+    on_part_closed(w);
 }
 
 static int start_loop(struct worker *w)
@@ -553,6 +600,7 @@ static void start_beside(struct worker *w)
     static const struct control_ops ops = {
         .status = on_control_status,
         .flush = on_control_flush,
+        .left = on_control_left,
         .stop = on_control_stop,
     };
     const struct worker_env *env = w->env;
@@ -572,8 +620,8 @@ static void start_beside(struct worker *w)
         health_start(&w->health, env);
     w->key_stamp = env->config->api_key_stamp;
     if (env->config->api_key_file[0] != '\0')
-        (void)uv_timer_start(&w->key_timer, on_key_timer, KEY_FILE_POLL_MS,
-                             KEY_FILE_POLL_MS);
+        /* At once: it may have changed since the keeper read it. */
+        (void)uv_timer_start(&w->key_timer, on_key_timer, 0, KEY_FILE_POLL_MS);
 }
 
 static int start(struct worker *w)
@@ -602,6 +650,7 @@ static int start(struct worker *w)
     if (rc != 0)
         return rc;
     lifecycle_init(&w->life, &w->wiring.lifecycle);
+    w->no_api_key = env->no_api_key;
     w->dumps_seen = atomic_load(&env->sup->n_dump);
     start_beside(w);
     obey(w); /* what was ordered before this worker lived */
@@ -619,7 +668,12 @@ int worker_main(const struct worker_env *env)
     rc = start(w);
     if (rc != 0) {
         log_error(MODULE, "the worker could not start: %s", strerror(-rc));
-        return 1; /* the process ends: nothing to take apart */
+        w->exit_status = 1;
+        atomic_store(&env->sup->serving, 0);
+        if (w->reader == NULL)
+            return 1; /* no thread runs: the process ends as it is */
+        w->life.stage = STAGE_DONE;
+        begin_teardown(w);
     }
     do {
         (void)uv_run(&w->loop, UV_RUN_DEFAULT);

@@ -46,6 +46,9 @@ int encoder_create(struct encoder **out, struct store *s,
                    const struct encode_config *cfg);
 void encoder_close(struct encoder *e);
 
+/** Between two runs: have_endpoint of the configuration, changed. */
+void encoder_set_endpoint(struct encoder *e, bool have_endpoint);
+
 struct encode_result {
     struct payload_draft *drafts; /* valid until the next call */
     size_t n_drafts;

@@ -391,6 +391,11 @@ static int put_item(struct encoder *e, const struct flush_item *item)
     return 0;
 }
 
+void encoder_set_endpoint(struct encoder *e, bool have_endpoint)
+{
+    e->cfg.have_endpoint = have_endpoint;
+}
+
 static size_t max_item_bytes(const struct encoder *e)
 {
     uint32_t events = e->cfg.limits[PAYLOAD_EVENTS].max_raw_bytes;

@@ -71,12 +71,6 @@ void part_iter_close(struct part_iter *it)
     free(it);
 }
 
-int64_t agg_last_stamp(const struct agg *a)
-{
-    (void)a;
-    return 1;
-}
-
 /* ---- Fixture ------------------------------------------------------------ */
 
 struct fixture {
@@ -165,10 +159,10 @@ static void parts_become_payloads_in_order(void **state)
     (void)state;
     begin(&f, 4u << 20, -1);
     f.stop_at = 100;
-    encoders_submit(f.e, 40);
-    encoders_submit(f.e, 100);
+    encoders_submit(f.e, 40, 1);
+    encoders_submit(f.e, 100, 1);
     encoders_set_stopping(f.e, true);
-    encoders_submit(f.e, 20); /* older news changes nothing */
+    encoders_submit(f.e, 20, 1); /* older news changes nothing */
     run_loop(&f);
     assert_int_equal(f.last_done, 100);
     store_stats(f.s, &st);
@@ -189,7 +183,7 @@ static void the_stamp_is_on_disk_before_a_part_is_done(void **state)
     assert_int_equal(stamps_load(fd), 0);
     begin(&f, 4u << 20, fd);
     f.stop_at = 5;
-    encoders_submit(f.e, 5);
+    encoders_submit(f.e, 5, 1);
     run_loop(&f);
     end(&f);
     assert_int_equal(stamps_load(fd), 1005);
@@ -227,7 +221,7 @@ static void a_full_store_is_evicted_by_the_loop(void **state)
     (void)state;
     begin(&f, 16u << 10, -1); /* four pages: four parts */
     f.stop_at = 10;
-    encoders_submit(f.e, 10);
+    encoders_submit(f.e, 10, 1);
     run_loop(&f);
     store_stats(f.s, &st);
     assert_int_equal(st.n_payloads, 4);
@@ -244,7 +238,7 @@ static void short_memory_delays_a_part_and_loses_nothing(void **state)
     begin(&f, 4u << 20, -1);
     atomic_store(&n_short, 2);
     f.stop_at = 3;
-    encoders_submit(f.e, 3);
+    encoders_submit(f.e, 3, 1);
     run_loop(&f);
     end(&f);
     assert_int_equal(f.last_done, 3);
@@ -258,7 +252,7 @@ static void a_part_that_is_gone_does_not_hold_up_the_next(void **state)
     begin(&f, 4u << 20, -1);
     atomic_store(&first_missing, 2);
     f.stop_at = 4;
-    encoders_submit(f.e, 4);
+    encoders_submit(f.e, 4, 1);
     run_loop(&f);
     end(&f);
     assert_int_equal(f.last_done, 4);
@@ -275,7 +269,7 @@ static void it_stops_at_any_time(void **state)
         if (i % 4 == 3)
             atomic_store(&n_short, 1000000);
         if (i % 4 != 0)
-            encoders_submit(f.e, 1000);
+            encoders_submit(f.e, 1000, 1);
         for (int turn = 0; turn < i % 7; turn++)
             (void)uv_run(&f.loop, UV_RUN_NOWAIT);
         encoders_stop(f.e, on_closed, &f);
