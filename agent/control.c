@@ -104,7 +104,7 @@ static void send_answer(struct control_request *cl)
     uv_buf_t b = uv_buf_init(cl->answer.data, (unsigned)cl->answer.n);
 
     cl->write.data = cl;
-    (void)uv_timer_start(&cl->idle, on_idle, CONTROL_IDLE_MS, 0);
+    (void)uv_timer_start(&cl->idle, on_idle, cl->control->ops.idle_ms, 0);
     if (cl->answer.n == 0 ||
         uv_write(&cl->write, (uv_stream_t *)&cl->pipe, &b, 1, on_written) != 0)
         close_client(cl);
@@ -217,7 +217,7 @@ static void take_connection(struct control *c)
         close_client(cl);
         return;
     }
-    (void)uv_timer_start(&cl->idle, on_idle, CONTROL_IDLE_MS, 0);
+    (void)uv_timer_start(&cl->idle, on_idle, cl->control->ops.idle_ms, 0);
     (void)uv_read_start((uv_stream_t *)&cl->pipe, on_alloc, on_read);
 }
 
@@ -238,6 +238,8 @@ int control_start(struct control **out, uv_loop_t *loop, int fd,
         return -ENOMEM;
     c->loop = loop;
     c->ops = *ops;
+    if (c->ops.idle_ms == 0)
+        c->ops.idle_ms = CONTROL_IDLE_MS;
     c->arg = arg;
     /* libuv closes what it is given; the listener is the keeper's. */
     dup_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);

@@ -43,6 +43,7 @@ struct control_ops {
     void (*left)(void *arg, struct control_request *rq);
     /** Ask for the stop of the agent. */
     void (*stop)(void *arg);
+    uint32_t idle_ms; /* 0 = CONTROL_IDLE_MS */
 };
 
 /** Serve the listening socket @fd (duplicated; stays the caller's). Returns 0 or

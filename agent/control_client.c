@@ -89,6 +89,10 @@ static int open_control(const struct request *rq)
     }
     memcpy(a.sun_path, rq->socket, strlen(rq->socket) + 1);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && rq->timeout_s > 0) { /* connect() may wait for its turn */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    }
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
         fprintf(stderr,
                 "%s: %s\nIs the agent running? Its control_socket is named "
@@ -98,8 +102,6 @@ static int open_control(const struct request *rq)
             close(fd);
         return -1;
     }
-    if (rq->timeout_s > 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
     return fd;
 }
 
