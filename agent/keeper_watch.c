@@ -126,17 +126,25 @@ static void log_death(const struct keeper *k, int status)
                  k->worker, WEXITSTATUS(status));
 }
 
+/* However it ended: nothing that it still had to do matters to anybody. */
+static bool wrote_receipt(struct keeper *k)
+{
+    if (atomic_load(&k->sup->receipt_written) == 0)
+        return false;
+    k->worker = 0;
+    k->worker_over = true;
+    k->restart_ns = 0;
+    k->exit_status = atomic_load(&k->sup->exit_status);
+    return true;
+}
+
 static void on_worker_end(struct keeper *k, int status)
 {
     bool served = atomic_load(&k->sup->serving) != 0;
     bool ever_served = atomic_load(&k->sup->worker_deaths) > 0 || served;
 
-    if (WIFEXITED(status) && atomic_load(&k->sup->receipt_written) != 0) {
-        k->worker = 0;
-        k->worker_over = true;
-        k->exit_status = atomic_load(&k->sup->exit_status);
+    if (wrote_receipt(k))
         return;
-    }
     if (WIFEXITED(status) && !ever_served) {
         k->worker = 0; /* it has said why */
         k->worker_over = true;
@@ -282,12 +290,18 @@ static void on_deadline(struct keeper *k)
 {
     int status = SIGKILL;
 
-    log_error(MODULE, "worker did not end by the deadline and was killed");
-    if (!k->config.keeper) /* its state is in this process: no way back */
+    if (!k->config.keeper) { /* its state is in this process: no way back */
+        if (wrote_receipt(k))
+            _exit(k->exec_mode ? k->job.exit_code : k->exit_status);
+        log_error(MODULE, "worker did not end by the deadline");
         _exit(k->exec_mode ? k->job.exit_code : EXIT_UNDELIVERED);
+    }
     if (k->worker != 0) {
         (void)kill(k->worker, SIGKILL);
         (void)waitpid(k->worker, &status, 0);
+        if (wrote_receipt(k))
+            return;
+        log_error(MODULE, "worker did not end by the deadline and was killed");
         k->worker = 0;
         atomic_fetch_add(&k->sup->worker_deaths, 1);
         keeper_after_worker(k, status);

@@ -27,6 +27,23 @@ class Keeper(Case):
         self.assertEqual(receipt["dropped"], {"deadline": 10})
         self.assertEqual(receipt["worker_deaths"], 1)
 
+    def test_a_worker_that_dies_behind_its_receipt_has_no_successor(self):
+        for _ in range(5):
+            agent = self.agent(self.intake())
+            pid = eventually(agent.worker_pid, what="a worker")
+            Uds(agent.uds).send("a:1|c")
+            agent.proc.send_signal(signal.SIGTERM)
+            agent.err.wait_for(r'^{"retriever"')
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it was faster
+            self.assertEqual(agent.wait(10), 0)
+            receipts = [l for l in agent.err.all()
+                        if l.startswith('{"retriever"')]
+            self.assertEqual(len(receipts), 1, receipts)
+            self.assert_all_delivered(agent.receipt())
+
     def test_a_worker_without_keeper_delivers_and_ends(self):
         intake = self.intake()
         agent = self.agent(intake)
