@@ -272,22 +272,17 @@ static void copy_to_distribution(struct agg *a, const struct sample *s)
         apply(a, s, c, false);
 }
 
-enum dsd_result agg_sample(struct agg *a, const struct sample *s)
+static inline void note_rate(struct agg *a, const struct sample *s)
 {
-    enum dsd_result result = DSD_METRIC;
-    struct context *c;
-
-    REQUIRE(s->n_values <= AGG_MAX_VALUES);
     if (__builtin_expect(s->bad_rate, 0))
         count_more(a, &a->head->counts.bad_rate, 1);
-    if (__builtin_expect(s->ts_s != 0, 0)) {
-        if (s->type != METRIC_COUNTER && s->type != METRIC_GAUGE)
-            return reject(a, DSD_UNSUPPORTED, s->n_values);
-        if (stamped(a, s, &result))
-            return result;
-        a->pending_folded += s->n_values;
-    }
-    c = resolve(a, s, s->type);
+}
+
+static inline enum dsd_result sample_of(struct agg *a, const struct sample *s,
+                                        struct context *c)
+{
+    if (__builtin_expect(c == NULL, 0))
+        c = resolve(a, s, s->type);
     if (__builtin_expect(c == NULL, 0))
         return reject(a, DSD_NAME, s->n_values);
     apply(a, s, c, true);
@@ -296,6 +291,30 @@ enum dsd_result agg_sample(struct agg *a, const struct sample *s)
         (s->type == METRIC_HISTOGRAM || s->type == METRIC_TIMING))
         copy_to_distribution(a, s);
     return DSD_METRIC;
+}
+
+enum dsd_result agg_sample_of(struct agg *a, const struct sample *s,
+                              struct context *c)
+{
+    REQUIRE(s->n_values <= AGG_MAX_VALUES && s->ts_s == 0);
+    note_rate(a, s);
+    return sample_of(a, s, c);
+}
+
+enum dsd_result agg_sample(struct agg *a, const struct sample *s)
+{
+    enum dsd_result result = DSD_METRIC;
+
+    REQUIRE(s->n_values <= AGG_MAX_VALUES);
+    note_rate(a, s);
+    if (__builtin_expect(s->ts_s != 0, 0)) {
+        if (s->type != METRIC_COUNTER && s->type != METRIC_GAUGE)
+            return reject(a, DSD_UNSUPPORTED, s->n_values);
+        if (stamped(a, s, &result))
+            return result;
+        a->pending_folded += s->n_values;
+    }
+    return sample_of(a, s, NULL);
 }
 
 void agg_event(struct agg *a, const struct event *e)

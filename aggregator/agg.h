@@ -101,6 +101,12 @@ void agg_begin(struct agg *a, int64_t now_s);
 #define AGG_MAX_SAVE (96u * 1024)
 #define AGG_MAX_VALUES 256 /* of one call; ingest.c cuts longer lines */
 enum dsd_result agg_sample(struct agg *a, const struct sample *s);
+
+/** As agg_sample() for a sample without timestamp whose context is known from
+ *  context_find() in this transaction; NULL: it is looked up. */
+struct context;
+enum dsd_result agg_sample_of(struct agg *a, const struct sample *s,
+                              struct context *c);
 void agg_event(struct agg *a, const struct event *e);
 void agg_check(struct agg *a, const struct check *c);
 

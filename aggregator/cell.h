@@ -49,6 +49,28 @@ double sum_total(double sum, double comp);
 /** v / rate, finite. */
 double rated_value(double v, double rate);
 
+/** What cell_add() does for nearly every line: one value for a counter or gauge
+ *  that has its cell. false: it is something else, nothing was done. */
+static inline bool cell_add_plain(struct agg *a, struct context *c,
+                                  const struct sample *s)
+{
+    struct cell_small *cell = block_at(a, c->cell);
+    double v = s->values[0];
+
+    if (c->chain != a->head->open.id || c->kind > KIND_GAUGE ||
+        (c->flags & CONTEXT_OVERFLOW) != 0 || s->bad_rate)
+        return false;
+    region_save(a->r, cell, sizeof(*cell));
+    cell->n++;
+    if (c->kind == KIND_GAUGE)
+        cell->value = v;
+    else
+        sum_add(&cell->value, &cell->comp,
+                s->rate == 1.0 ? v : rated_value(v, s->rate));
+    a->pending_aggregated++;
+    return true;
+}
+
 /* What the kinds have in files of their own. */
 void cell_set_add(struct agg *a, struct cell_set *cell, struct view member,
                   bool counted);

@@ -35,6 +35,25 @@ static inline struct hash128 context_hash(const struct agg *a, struct view name,
     return hash_mix(h, hash_bytes(tags.p, tags.n, a->head->seed[1]));
 }
 
+/** The first slot that may hold a spelling: to be asked for ahead of its use. */
+static inline const struct table_slot *context_slot(const struct agg *a,
+                                                    struct hash128 h)
+{
+    const struct table *t = &a->head->spelling;
+    const struct table_slot *slots = region_base(a->r, t->range_a + t->side);
+
+    return &slots[(uint32_t)h.lo & t->mask];
+}
+
+/** What that slot, once there, says to ask for next. */
+static inline const void *context_record(const struct agg *a,
+                                         const struct table_slot *slot)
+{
+    return (slot->ref & REF_ALIAS) == 0
+               ? (const void *)&a->contexts[slot->ref]
+               : (const void *)&a->aliases[slot->ref & ~REF_ALIAS];
+}
+
 /** The context of a spelling seen before; NULL: never seen, or not cached. */
 static inline struct context *context_find(const struct agg *a,
                                            struct hash128 h)

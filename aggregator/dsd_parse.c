@@ -58,6 +58,7 @@ int dsd_parser_init(struct dsd_parser *p, const struct dsd_parser_opts *opts)
     p->opts = *opts;
     p->values = values;
     p->max_values = max_values;
+    p->scan = scan_form(0);
     return 0;
 }
 
@@ -202,10 +203,9 @@ static bool parse_rate(struct sample *s, struct view v)
     return true;
 }
 
-static inline enum dsd_result metric_field(struct dsd_parser *p, struct view f)
+static inline enum dsd_result metric_field(const struct dsd_parser_opts *opts,
+                                           struct sample *s, struct view f)
 {
-    struct sample *s = &p->sample;
-
     if (f.n == 0)
         return DSD_METRIC;
     switch (f.p[0]) {
@@ -217,14 +217,14 @@ static inline enum dsd_result metric_field(struct dsd_parser *p, struct view f)
             return DSD_PARSE_RATE;
         break;
     case 'T':
-        if (p->opts.no_aggregation &&
+        if (opts->no_aggregation &&
             (number_parse_int(&s->ts_s, f.p + 1, f.n - 1) != NUMBER_OK ||
              s->ts_s < 1))
             return DSD_PARSE_TIMESTAMP;
         break;
     case 'c':
     case 'e':
-        if (p->opts.origin_client)
+        if (opts->origin_client)
             (void)take_origin(f, &s->local_data, &s->external_data,
                               &s->cardinality);
         break;
@@ -283,7 +283,7 @@ static enum dsd_result parse_metric(struct dsd_parser *p, struct cursor c)
             return rc;
     }
     while (c.p < c.end) {
-        rc = metric_field(p, next_segment(&c));
+        rc = metric_field(&p->opts, s, next_segment(&c));
         if (rc != DSD_METRIC)
             return rc;
     }
@@ -468,4 +468,102 @@ enum dsd_result dsd_parse(struct dsd_parser *p, const char *line, size_t n)
             return parse_check(p, c);
     }
     return parse_metric(p, c);
+}
+
+/* ---- Ahead ------------------------------------------------------------- */
+
+/* The bits of what lies at @at, which is shorter than SCAN_BYTES. */
+static __attribute__((noinline)) void scan_short(const struct dsd_parser *p,
+                                                 struct scan *bits,
+                                                 const char *at, size_t n)
+{
+    char copy[SCAN_BYTES];
+
+    memcpy(copy, at, n);
+    memset(copy + n, 0, sizeof(copy) - n);
+    p->scan(bits, copy);
+}
+
+/* One to 15 digits: the usual value, exact. */
+static inline bool short_int(double *out, const char *p, const char *end)
+{
+    int64_t m = 0;
+
+    if (end - p > 15)
+        return false;
+    do {
+        unsigned digit = (unsigned)(unsigned char)*p - '0';
+
+        if (digit > 9)
+            return false;
+        m = m * 10 + digit;
+    } while (++p < end);
+    *out = (double)m;
+    return true;
+}
+
+/* Name, type and value: the segments before and behind the '|' at @bar. Returns
+ * where the third one begins; 0: not a plain metric. */
+static inline uint32_t ahead_head(struct dsd_ahead *out, uint64_t colons,
+                                  uint32_t bar, const char *at, uint32_t n)
+{
+    struct sample *s = &out->sample;
+    uint32_t colon = colons != 0 ? (uint32_t)__builtin_ctzll(colons) : 0;
+    struct cursor c = {.p = at + bar + 1, .end = at + n};
+    const char *v = at + colon + 1;
+
+    if (colon == 0 || colon + 1 >= bar || at[0] == '_' ||
+        !take_type(&s->type, &c))
+        return 0;
+    s->name = view_of(at, at + colon);
+    if (s->type == METRIC_SET)
+        s->member = view_of(v, at + bar);
+    else if (!short_int(&out->value, v, at + bar) &&
+             (number_parse_next(&out->value, &v, at + bar) != NUMBER_OK ||
+              v != at + bar))
+        return 0;
+    return (uint32_t)(c.p - at);
+}
+
+bool dsd_parse_ahead(const struct dsd_parser *p, struct dsd_ahead *out,
+                     const char *at, const char *end)
+{
+    size_t left = (size_t)(end - at);
+    struct sample *s = &out->sample;
+    struct scan bits;
+    uint32_t n, bar, i;
+
+    if (__builtin_expect(left >= SCAN_BYTES, 1))
+        p->scan(&bits, at);
+    else
+        scan_short(p, &bits, at, left);
+    n = scan_next(bits.lf, 0);
+    out->has_lf = n < SCAN_BYTES;
+    if (!out->has_lf) {
+        if (left >= SCAN_BYTES)
+            return false;
+        n = (uint32_t)left;
+    }
+    out->n_bytes = n + out->has_lf;
+    if (n > 0 && at[n - 1] == '\r')
+        n--;
+    bar = scan_next(bits.bar, 0);
+    if (bar >= n)
+        return false;
+    reset_sample(s, (struct view){.p = NULL, .n = 0});
+    i = ahead_head(out, bits.colon, bar, at, n);
+    if (i == 0)
+        return false;
+    s->values = &out->value;
+    s->n_values = 1;
+    while (i < n) {
+        uint32_t stop = scan_next(bits.bar, i);
+
+        if (stop > n)
+            stop = n;
+        if (metric_field(&p->opts, s, view_of(at + i, at + stop)) != DSD_METRIC)
+            return false;
+        i = stop + 1;
+    }
+    return s->ts_s == 0;
 }

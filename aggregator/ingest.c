@@ -4,10 +4,18 @@
  * runs short, or LINES_PER_COMMIT of them, then one commit that also moves the
  * position. A line with very many values is cut at AGG_MAX_VALUES; the position
  * then says how many of its values are applied.
+ *
+ * Usual lines go in groups: all are parsed and hashed, then all their slots
+ * read, then all their contexts, so that with many contexts the memory works on
+ * the next lines while one is looked at. They are applied in their order. All
+ * other lines go one by one.
  */
 #include "aggregator/ingest.h"
 
 #include <string.h>
+
+#include "aggregator/cell.h"
+#include "aggregator/context.h"
 
 #define LINES_PER_COMMIT 64u
 #define NAMED_EVERY_S 60
@@ -189,8 +197,108 @@ static void last_line(struct ingest *in, struct stretch *st, const char *p,
 
 static bool is_full(const struct ingest *in, const struct stretch *st)
 {
-    return st->n_lines >= LINES_PER_COMMIT || agg_wants_begin(in->agg) ||
+    return st->n_lines >= LINES_PER_COMMIT ||
+           (in->agg->low && agg_wants_begin(in->agg)) ||
            region_room(in->region) < AGG_MAX_SAVE + 4096;
+}
+
+/* ---- Groups of usual lines ---------------------------------------------- */
+
+/* What is read ahead and not yet applied: @n lines from packet + @at on. */
+struct group {
+    uint32_t n;
+    struct hash128 hash[INGEST_AHEAD];
+    struct context *context[INGEST_AHEAD];
+};
+
+/* Parse usual lines from @p on; a line without LF only where that is allowed. */
+static void read_group(struct ingest *in, struct group *g, const char *p,
+                       const char *end, bool may_end_bare)
+{
+    g->n = 0;
+    while (g->n < INGEST_AHEAD && p < end) {
+        struct dsd_ahead *d = &in->ahead[g->n];
+
+        if (!dsd_parse_ahead(&in->parser, d, p, end) ||
+            (!d->has_lf && !may_end_bare))
+            return;
+        p += d->n_bytes;
+        g->hash[g->n] = context_hash(in->agg, d->sample.name, d->sample.tags,
+                                     d->sample.type);
+        __builtin_prefetch(context_slot(in->agg, g->hash[g->n]));
+        g->n++;
+    }
+}
+
+static void find_group(struct ingest *in, struct group *g)
+{
+    struct agg *a = in->agg;
+
+    for (uint32_t i = 0; i < g->n; i++)
+        __builtin_prefetch(context_record(a, context_slot(a, g->hash[i])));
+    for (uint32_t i = 0; i < g->n; i++) {
+        g->context[i] = context_find(a, g->hash[i]);
+        if (g->context[i] != NULL)
+            __builtin_prefetch(block_at(a, g->context[i]->cell), 1);
+    }
+}
+
+static void apply_one(struct ingest *in, struct stretch *st, const char *p,
+                      const struct dsd_ahead *d, struct context *c)
+{
+    enum dsd_result r;
+
+    st->n_received++;
+    if (__builtin_expect(is_filtered(in, &d->sample), 0)) {
+        count(in, &agg_counts(in->agg)->filtered[FILTER_DISABLED], 1);
+        return;
+    }
+    if (c != NULL && cell_add_plain(in->agg, c, &d->sample))
+        return;
+    r = agg_sample_of(in->agg, &d->sample, c);
+    if (__builtin_expect(r != DSD_METRIC, 0))
+        name_offender(in, r, p, d->n_bytes - d->has_lf);
+}
+
+/* Applies lines of the group until the stretch is full. Returns their bytes. */
+static size_t apply_group(struct ingest *in, struct stretch *st,
+                          const struct group *g, const char *p)
+{
+    const char *from = p;
+
+    for (uint32_t i = 0; i < g->n && (i == 0 || !is_full(in, st)); i++) {
+        apply_one(in, st, p, &in->ahead[i], g->context[i]);
+        st->n_lines++;
+        p += in->ahead[i].n_bytes;
+    }
+    return (size_t)(p - from);
+}
+
+static size_t group(struct ingest *in, struct stretch *st, const char *p,
+                    size_t n, bool may_end_bare)
+{
+    struct group g;
+
+    read_group(in, &g, p, p + n, may_end_bare);
+    find_group(in, &g);
+    return apply_group(in, st, &g, p);
+}
+
+/* One line of any sort. Returns its bytes with its LF; 0: not all of its values
+ * are applied yet (*from of them are). */
+static size_t single(struct ingest *in, struct stretch *st, const char *p,
+                     size_t n, enum transport t, unsigned flags, uint32_t *from)
+{
+    const char *lf = memchr(p, '\n', n);
+
+    if (lf == NULL)
+        last_line(in, st, p, n, t, flags, from);
+    else
+        *from = line(in, st, p, (size_t)(lf - p), *from);
+    st->n_lines++;
+    if (*from != 0)
+        return 0;
+    return lf == NULL ? n : (size_t)(lf - p) + 1;
 }
 
 void ingest_packet(struct ingest *in, struct ingest_pos *pos,
@@ -200,6 +308,7 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
     struct stretch st = {0};
     uint32_t record = pos->record;
     uint32_t from = values_done(in, pos);
+    bool may_end_bare = (flags & INGEST_TRUNCATED) == 0 && !in->eol_required[t];
     size_t at = pos->offset;
 
     REQUIRE(at <= n && n < UINT32_MAX);
@@ -212,16 +321,13 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
             count(in, &agg_counts(in->agg)->truncated_datagrams, 1);
     }
     while (at < n) {
-        const char *p = packet + at;
-        const char *lf = memchr(p, '\n', n - at);
+        size_t done = 0;
 
-        if (lf == NULL)
-            last_line(in, &st, p, n - at, t, flags, &from);
-        else
-            from = line(in, &st, p, (size_t)(lf - p), from);
-        st.n_lines++;
         if (from == 0)
-            at = lf == NULL ? n : (size_t)(lf - packet) + 1;
+            done = group(in, &st, packet + at, n - at, may_end_bare);
+        if (done == 0)
+            done = single(in, &st, packet + at, n - at, t, flags, &from);
+        at += done;
         if (at < n && (from != 0 || is_full(in, &st))) {
             set_values_done(in, pos, (uint32_t)at, from);
             commit(in, &st, t, pos, (struct ingest_pos){record, (uint32_t)at});

@@ -28,6 +28,8 @@ struct ingest_offender {
     char line[120];
 };
 
+#define INGEST_AHEAD 16u
+
 struct ingest {
     struct region *region;
     struct agg *agg;
@@ -38,7 +40,8 @@ struct ingest {
     struct ingest_offender offender;
     bool has_offender;
     int64_t named_at_s[DSD_N_RESULTS];
-    int64_t now_s; /* of the packet under way */
+    int64_t now_s;                        /* of the packet under way */
+    struct dsd_ahead ahead[INGEST_AHEAD]; /* lines read ahead of their turn */
 };
 
 #define INGEST_TRUNCATED 1u /* the kernel cut it: the last line is not whole */

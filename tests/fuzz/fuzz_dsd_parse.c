@@ -130,6 +130,35 @@ static void check_stable(struct dsd_parser *p, enum dsd_result first)
     free(values);
 }
 
+static bool same_view(struct view x, struct view y)
+{
+    return x.n == y.n && (x.n == 0 || x.p == y.p);
+}
+
+/* What is read ahead is what dsd_parse() gave. */
+static void check_ahead(const struct dsd_parser *p, enum dsd_result rc)
+{
+    const struct sample *s = &p->sample;
+    struct dsd_ahead d;
+
+    memset(&d, 0, sizeof(d));
+    if (line_n == 0 || !dsd_parse_ahead(p, &d, line, line + line_n))
+        return;
+    CHECK(rc == DSD_METRIC && s->n_values == 1 && s->ts_s == 0);
+    CHECK(d.n_bytes == line_n && !d.has_lf && d.sample.n_values == 1);
+    CHECK(same_view(d.sample.name, s->name));
+    CHECK(same_view(d.sample.tags, s->tags));
+    CHECK(same_view(d.sample.local_data, s->local_data));
+    CHECK(same_view(d.sample.external_data, s->external_data));
+    CHECK(same_view(d.sample.cardinality, s->cardinality));
+    CHECK(d.sample.type == s->type && d.sample.ts_s == 0);
+    CHECK(d.sample.rate == s->rate && d.sample.bad_rate == s->bad_rate);
+    if (s->type == METRIC_SET)
+        CHECK(same_view(d.sample.member, s->member));
+    else
+        CHECK(memcmp(d.sample.values, s->values, sizeof(double)) == 0);
+}
+
 static void run_line(struct dsd_parser *p, const uint8_t *bytes, size_t n)
 {
     char *copy = malloc(n > 0 ? n : 1);
@@ -140,6 +169,7 @@ static void run_line(struct dsd_parser *p, const uint8_t *bytes, size_t n)
     line = copy;
     line_n = n;
     check_stable(p, parse_checked(p));
+    check_ahead(p, parse_checked(p));
     free(copy);
     /* A prefix, as the kernel leaves it of a long datagram. */
     copy = malloc(n / 2 + 1);
