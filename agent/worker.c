@@ -19,6 +19,7 @@
 #include "agent/barrier.h"
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
+#include "agent/complaints.h"
 #include "agent/control.h"
 #include "agent/health.h"
 #include "agent/ledger.h"
@@ -51,6 +52,7 @@ struct worker {
     struct control *control;
     struct health *health;
     struct barrier barrier;
+    struct complaints complaints;
 
     bool stopping;
     struct lifecycle life;
@@ -84,6 +86,15 @@ static uint64_t mono_ns(void)
 
 /* ---- The way of the data ------------------------------------------------ */
 
+static void complain(struct worker *w)
+{
+    struct reader_view view;
+
+    reader_view(w->reader, &view);
+    complaints_look(&w->complaints, &view.counts, reader_agg(w->reader),
+                    mono_ns() / (1000 * MS) + 1);
+}
+
 static void on_reader_event(void *arg, const struct reader_event *ev)
 {
     struct worker *w = arg;
@@ -93,6 +104,7 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
     switch (ev->kind) {
     case READER_PART:
         parts_announce(w->parts, ev->seq);
+        complain(w);
         break;
     case READER_CLOSED:
         if (ev->token == STOP_TOKEN)

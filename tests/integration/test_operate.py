@@ -113,6 +113,25 @@ class Operate(Case):
             self.assertNotIn(API_KEY, text)
             self.assertIn(API_KEY[-5:], text)
 
+    def test_what_should_be_mended_is_named(self):
+        intake = self.intake()
+        agent = self.agent(intake, env={"DD_DOGSTATSD_CONTEXT_LIMIT": "1000"})
+        u = Uds(agent.uds)
+        for i in range(1500):
+            u.send("many:1|c|#id:%d" % i)
+        u.send("twice:1|c\ntwice:2|g\nrate:1|c|@7")
+        agent.flush()
+        agent.err.wait_for(r"WARN input .*dogstatsd_context_limit.*"
+                           r"samples=\d+")
+        agent.err.wait_for(r"WARN input .*two types.*name=twice "
+                           r"types=counter,gauge")
+        agent.err.wait_for(r"WARN input .*sample rates.*lines=1")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertGreater(receipt["folded"], 0)
+        totals = intake.stop()
+        self.assertEqual(self.sum_of(totals, "many"), 1500)
+
     def test_environment_alone_is_enough_and_sockets_can_be_off(self):
         intake = self.intake()
         agent = self.agent(intake, env={
