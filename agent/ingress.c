@@ -93,9 +93,10 @@ static void apply_batch(struct ingress *g)
             flags = INGEST_TRUNCATED;
         ingest_packet(&g->ingest, &b->pos, i + 1,
                       (const char *)landing_slot(l, i), n, t, flags, now_s);
+        if (__builtin_expect(g->ingest.has_offender, 0))
+            ingress_note_offender(g, b->source);
     }
     l->head->applying = LANDING_NOTHING;
-    ingress_note_offender(g, b->source);
 }
 
 enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,

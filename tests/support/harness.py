@@ -134,6 +134,7 @@ class Agent:
 
     def __init__(self, intake, mode="run", job=(), env=None, tmp=None,
                  ready=True, stdin=subprocess.DEVNULL, stdout=None, args=()):
+        self.mode = mode
         self.tmp = tmp or tempfile.mkdtemp(prefix="rt-")
         self.own_tmp = tmp is None
         self.uds = os.path.join(self.tmp, "dsd.sock")
@@ -226,7 +227,12 @@ class Agent:
         """Signal, wait, return the receipt."""
         self.proc.send_signal(sig)
         self.wait(timeout)
-        return self.receipt()
+        receipt = self.receipt()
+        if self.mode == "run" and self.proc.returncode != receipt["exit"]:
+            raise AssertionError("exit status %d, the receipt says %d:\n%s" % (
+                self.proc.returncode, receipt["exit"],
+                "\n".join(self.err.all()[-60:])))
+        return receipt
 
     def receipt(self):
         for line in reversed(self.err.all()):
