@@ -27,12 +27,7 @@ enum cell_kind context_kind(unsigned spelling_class);
 static inline struct hash128 context_hash(const struct agg *a, struct view name,
                                           struct view tags, unsigned class)
 {
-    struct hash128 h =
-        hash_bytes(name.p, name.n, a->head->seed[0] + class * 0x9e3779b9u);
-
-    if (tags.n == 0)
-        return h;
-    return hash_mix(h, hash_bytes(tags.p, tags.n, a->head->seed[1]));
+    return hash_spelling(name, tags, class, a->head->seed);
 }
 
 /** The first slot that may hold a spelling: to be asked for ahead of its use. */
