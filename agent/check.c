@@ -43,6 +43,7 @@ int cmd_check(int argc, char **argv)
         return EXIT_FAILED;
     }
     config_dump(&cfg, stdout);
+    (void)fflush(stdout); /* what is wrong stands below, not in the middle */
     print_lines("note", &report.notes);
     print_lines("warning", &report.warnings);
     print_lines("error", &report.errors);
@@ -51,7 +52,7 @@ int cmd_check(int argc, char **argv)
     rc = report.errors.n > 0 ? EXIT_USAGE : EXIT_OK;
     config_report_fini(&report);
     config_fini(&cfg);
-    if (fflush(stdout) != 0 && rc == EXIT_OK)
+    if (ferror(stdout) && rc == EXIT_OK)
         rc = EXIT_FAILED;
     return rc;
 }

@@ -89,11 +89,12 @@ static int resolve_key(struct config *c, struct config_loader *l)
     }
     if (c->api_key[0] != '\0')
         log_set_secret(c->api_key);
-    else
+    else if (l->exec_mode || c->api_key_file[0] == '\0')
         config_found(l, l->exec_mode ? FINDING_WARNING : FINDING_ERROR, NULL,
-                     "api_key: there is none: set DD_API_KEY or api_key_file, "
-                     "or start `retriever intake` for a first look without "
-                     "an account and point DD_DD_URL at it with any key%s",
+                     "api_key: there is none: set DD_API_KEY or api_key_file; "
+                     "for a first look without an account start `retriever "
+                     "intake` and set DD_DD_URL=http://127.0.0.1:9000 and any "
+                     "key%s",
                      l->exec_mode ? "; the job runs, its samples are dropped "
                                     "and counted"
                                   : "");
@@ -360,6 +361,16 @@ static int resolve_no_proxy(struct config *c, const struct config_loader *l)
     return replace(&c->no_proxy, list);
 }
 
+/* What TLS is to read: said at the start, not at the first payload. */
+static void resolve_ca_file(const struct config *c, struct config_loader *l)
+{
+    struct config_place at = place_of(l, "tls_ca_file");
+
+    if (c->tls_ca_file[0] != '\0' && access(c->tls_ca_file, R_OK) != 0)
+        config_found(l, FINDING_ERROR, &at, "tls_ca_file: %s: %s",
+                     c->tls_ca_file, strerror(errno));
+}
+
 /* A proxy's password must not come out in any log line. */
 static void register_password(const char *url)
 {
@@ -396,6 +407,7 @@ int config_resolve(struct config *c, struct config_loader *l, const char *root)
     resolve_eol(c, l);
     resolve_sizes(c, l, root);
     resolve_stop(c, l);
+    resolve_ca_file(c, l);
     register_password(c->proxy_http);
     register_password(c->proxy_https);
     return 0;

@@ -93,6 +93,8 @@ int keeper_configure(struct keeper *k, struct config_sources *src)
                 rep.errors.n + rep.n_dropped,
                 rep.errors.n + rep.n_dropped == 1 ? "" : "s");
         status = EXIT_USAGE;
+    } else {
+        log_info(MODULE, "retriever %s starts", RETRIEVER_VERSION);
     }
     config_report_fini(&rep);
     return status;
@@ -182,7 +184,7 @@ static int make_landing(struct keeper *k)
 static int open_run_path(struct keeper *k)
 {
     const char *path = k->config.run_path;
-    const char *what = "was not opened";
+    const char *what = "was not opened; make the folder, owned by this user";
     int rc = 0;
     int fd;
 

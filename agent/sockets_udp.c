@@ -125,6 +125,18 @@ static int open_bound(union address *a, socklen_t n)
     return fd;
 }
 
+static const char *bind_advice(int rc)
+{
+    switch (rc) {
+    case -EADDRINUSE:
+        return "another agent holds it; stop that one or set dogstatsd_port";
+    case -EACCES:
+        return "a port below 1024 needs a privilege; set dogstatsd_port";
+    default:
+        return "check bind_host and dogstatsd_port";
+    }
+}
+
 int sockets_bind_udp(struct socket_entry *e, const struct config *cfg,
                      const char *host, uint16_t port)
 {
@@ -144,11 +156,7 @@ int sockets_bind_udp(struct socket_entry *e, const struct config *cfg,
     }
     if (fd < 0) {
         log_error("sockets", "socket was not bound: %s socket=%s cause=%s",
-                  fd == -EADDRINUSE
-                      ? "another agent holds it; stop that one or set "
-                        "dogstatsd_port"
-                      : "check bind_host and dogstatsd_port",
-                  e->name, strerror(-fd));
+                  bind_advice(fd), e->name, strerror(-fd));
         return fd;
     }
     e->fd = fd;

@@ -218,7 +218,11 @@ static int bind_and_listen(struct socket_entry *e, const struct unix_opts *o,
 int sockets_bind_unix(struct socket_entry *e, const struct config *cfg,
                       const struct unix_opts *opts)
 {
-    const char *why = "check the path and its folder's permissions";
+    const char *why =
+        opts->optional
+            ? "set dogstatsd_socket to a path in a folder of this user, or "
+              "empty for none"
+            : "this user must be able to write the path's folder";
     int rc;
 
     (void)snprintf(e->name, sizeof(e->name), "%s", opts->path);

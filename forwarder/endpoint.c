@@ -46,7 +46,7 @@ static bool check_port(const char *s, size_t n, const char **why)
 {
     uint32_t port = 0;
 
-    *why = "its port is not a number from 1 to 65535";
+    *why = "has a port that is no number from 1 to 65535";
     if (n == 0 || n > 5)
         return false;
     for (size_t i = 0; i < n; i++) {
@@ -65,7 +65,7 @@ static size_t host_len(const char *s, size_t n, const char **why)
     if (n > 0 && s[0] == '[') {
         const char *end = memchr(s, ']', n);
 
-        *why = "its IPv6 address is not closed by ']' or not one";
+        *why = "has an IPv6 address that is not closed by ']' or not one";
         if (end == NULL || end == s + 1)
             return 0;
         for (const char *p = s + 1; p < end; p++) {
@@ -74,7 +74,7 @@ static size_t host_len(const char *s, size_t n, const char **why)
         }
         return (size_t)(end - s) + 1;
     }
-    *why = "it has no host, or a character in it that no host name has";
+    *why = "has no host, or a character in it that no host name has";
     while (i < n && is_host_char(s[i]))
         i++;
     if (i > 0 && (s[0] == '.' || s[0] == '-'))
@@ -87,18 +87,18 @@ bool endpoint_check_url(const char *url, const char **why)
     const char *host;
     size_t n, n_host;
 
-    *why = "it is longer than 511 bytes";
+    *why = "is longer than 511 bytes";
     if (strlen(url) >= ENDPOINT_URL_MAX)
         return false;
     for (const char *p = url; *p != '\0'; p++) {
-        *why = "it contains a blank or a control character";
+        *why = "contains a blank or a control character";
         if ((unsigned char)*p <= ' ' || *p == 0x7f)
             return false;
-        *why = "it contains a query or a fragment ('?' or '#')";
+        *why = "contains a query or a fragment ('?' or '#')";
         if (*p == '?' || *p == '#')
             return false;
     }
-    *why = "it must begin with https:// (or http://)";
+    *why = "must begin with https:// (or http://)";
     if (strncasecmp(url, "https://", 8) == 0)
         host = url + 8;
     else if (strncasecmp(url, "http://", 7) == 0)
@@ -106,7 +106,7 @@ bool endpoint_check_url(const char *url, const char **why)
     else
         return false;
     n = strcspn(host, "/");
-    *why = "it contains a user or password ('@')";
+    *why = "contains a user or password ('@')";
     if (memchr(host, '@', n) != NULL)
         return false;
     n_host = host_len(host, n, why);
@@ -114,7 +114,7 @@ bool endpoint_check_url(const char *url, const char **why)
         return false;
     if (n_host < n) {
         if (host[n_host] != ':') {
-            *why = "it has a character in its host that no host name has";
+            *why = "has a character in its host that no host name has";
             return false;
         }
         return check_port(host + n_host + 1, n - n_host - 1, why);
@@ -126,14 +126,14 @@ bool endpoint_check_site(const char *site, const char **why)
 {
     size_t n = strlen(site);
 
-    *why = "it is empty";
+    *why = "is empty";
     if (n == 0)
         return false;
-    *why = "it is a URL; write the bare site, such as datadoghq.eu, or set "
+    *why = "is a URL; write the bare site, such as datadoghq.eu, or set "
            "dd_url";
     if (strstr(site, "://") != NULL)
         return false;
-    *why = "it is not a host name, such as datadoghq.eu";
+    *why = "is not a host name, such as datadoghq.eu";
     return site[0] != '[' && host_len(site, n, why) == n && n <= 240;
 }
 
@@ -141,10 +141,10 @@ bool endpoint_check_key(const char *key, const char **why)
 {
     size_t n = strlen(key);
 
-    *why = "it is longer than 256 bytes";
+    *why = "is longer than 256 bytes";
     if (n > ENDPOINT_KEY_MAX)
         return false;
-    *why = "it contains a blank, a control character or a byte beyond ASCII";
+    *why = "contains a blank, a control character or a byte beyond ASCII";
     for (size_t i = 0; i < n; i++) {
         if (key[i] <= ' ' || key[i] >= 0x7f)
             return false;

@@ -82,10 +82,12 @@ static void on_validated(void *arg, const struct http_result *r)
             report_refused(f, r->status);
         } else if (!f->key.unknown_reported) {
             f->key.unknown_reported = true;
-            log_info("forwarder",
-                     "the API key %s could not be validated; taken as valid "
-                     "status=%d cause=\"%s\"",
-                     f->key.masked, r->status, r->message);
+            log_warn("forwarder",
+                     "the intake did not validate the API key %s; payloads "
+                     "are tried all the same; %s url=%s status=%d "
+                     "cause=\"%s\"",
+                     f->key.masked, retry_advice(r->error, r->status),
+                     f->endpoint.base, r->status, r->message);
         }
         f->key.may_probe = f->key.refused;
         schedule(f);
@@ -125,7 +127,7 @@ void forwarder_set_key(struct forwarder *f, const char *api_key)
         api_key = "";
     log_set_secret(api_key);
     if (!endpoint_check_key(api_key, &why)) {
-        log_error("forwarder", "the API key cannot be sent: %s", why);
+        log_error("forwarder", "the API key cannot be sent: it %s", why);
         api_key = "";
     }
     explicit_bzero(k->key, sizeof(k->key));

@@ -193,11 +193,10 @@ const char *retry_advice(enum http_error error, int status)
     case HTTP_DNS:
         return "check site, dd_url, the proxy and the name servers";
     case HTTP_CONNECT:
-        return "check the network, the firewall and the proxy";
+        return "check site, dd_url, the network, the firewall and the proxy";
     case HTTP_TLS:
         return "check tls_ca_file, min_tls_version, the clock, and proxies "
-               "that "
-               "open TLS";
+               "that open TLS";
     case HTTP_TIMEOUT:
         return "no answer in time: check the network, or raise "
                "forwarder_timeout";
