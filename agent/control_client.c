@@ -16,6 +16,8 @@
 
 #include "agent/cli.h"
 
+#define MAX_ATTEMPTS 5 /* workers that die one after the other */
+
 struct request {
     const char *socket;
     bool json;
@@ -105,36 +107,26 @@ static int open_control(const struct request *rq)
     return fd;
 }
 
-/* Send @line, copy the answer to @out. Returns the bytes copied, or -1. */
-static ssize_t ask(const struct request *rq, const char *line, FILE *out,
-                   char *head, size_t n_head)
+/* The answer on @fd to @out. Returns its bytes, or -1 and says why. */
+static ssize_t copy_answer(const struct request *rq, int fd, FILE *out,
+                           char *head, size_t n_head)
 {
-    int fd = open_control(rq);
     ssize_t sum = 0;
-    size_t n = strlen(line);
     char b[4096];
 
-    if (fd < 0)
-        return -1;
-    if (send(fd, line, n, MSG_NOSIGNAL) != (ssize_t)n) {
-        fprintf(stderr, "%s: %s\n", rq->socket, strerror(errno));
-        close(fd);
-        return -1;
-    }
     for (;;) {
         ssize_t got = read(fd, b, sizeof(b));
 
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0) {
+        if (got < 0 && errno != ECONNRESET) {
             fprintf(stderr, "%s: %s\n", rq->socket,
                     errno == EAGAIN ? "no answer within --timeout"
                                     : strerror(errno));
-            sum = -1;
-            break;
+            return -1;
         }
-        if (got == 0)
-            break;
+        if (got <= 0)
+            return sum;
         if (sum == 0 && n_head > 0) {
             size_t keep = (size_t)got < n_head - 1 ? (size_t)got : n_head - 1;
 
@@ -145,7 +137,26 @@ static ssize_t ask(const struct request *rq, const char *line, FILE *out,
             (void)fwrite(b, 1, (size_t)got, out);
         sum += got;
     }
-    close(fd);
+}
+
+/* Send @line, copy the answer to @out. Returns the bytes copied, or -1. A worker
+ * that dies before it answered has a successor, which is asked again: every
+ * request may be repeated. */
+static ssize_t ask(const struct request *rq, const char *line, FILE *out,
+                   char *head, size_t n_head)
+{
+    size_t n = strlen(line);
+    ssize_t sum = 0;
+
+    for (int attempt = 0; attempt < MAX_ATTEMPTS && sum == 0; attempt++) {
+        int fd = open_control(rq);
+
+        if (fd < 0)
+            return -1;
+        if (send(fd, line, n, MSG_NOSIGNAL) == (ssize_t)n)
+            sum = copy_answer(rq, fd, out, head, n_head);
+        close(fd);
+    }
     if (sum == 0)
         fprintf(stderr, "%s: the agent ended before it answered\n", rq->socket);
     return sum;

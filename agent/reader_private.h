@@ -51,7 +51,7 @@ struct reader {
     void *order_mem;
     struct reader_event event_mem[READER_RING];
     struct ingress_note note_mem[READER_RING];
-    _Atomic bool blocked; /* the event ring was full */
+    _Atomic bool blocked;         /* the event ring was full */
     _Atomic uint64_t release_seq; /* parts up to it are encoded */
     uint64_t released_seq;
     _Atomic bool quit_asked;

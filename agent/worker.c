@@ -2,7 +2,7 @@
 /*
  * The worker's main loop: brings the parts up in the order that serves first,
  * carries closed parts from the reader to the encoder and payloads to the
- * forwarder, and executes what the stop machine (lifecycle.c) decides.
+ * forwarder, and hands the keeper's orders to whom they concern.
  *
  * Everything here runs on the loop's thread. What ends the process is one path:
  * the stop's last stage writes the receipt, then each part is closed and the
@@ -16,73 +16,12 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "agent/barrier.h"
-#include "agent/base/clock.h"
 #include "agent/base/log.h"
-#include "agent/complaints.h"
-#include "agent/control.h"
-#include "agent/health.h"
-#include "agent/ledger.h"
-#include "agent/lifecycle.h"
-#include "agent/parts.h"
-#include "agent/reader.h"
 #include "agent/status.h"
-#include "agent/wiring.h"
+#include "agent/worker_private.h"
 
-#define MODULE "worker"
-#define MS UINT64_C(1000000)
-/* How often an `exec` that was told to stop delivers what its job still sends. */
-#define HURRIED_FLUSH_MS 1000
 #define MINUTE_MS 60000
 #define KEY_FILE_POLL_MS 10000
-
-/* Of orders to close all parts; a barrier has its own. */
-#define HURRIED_TOKEN 0
-#define STOP_TOKEN 1
-
-struct worker {
-    const struct worker_env *env;
-    uv_loop_t loop;
-    struct process_clock clock;
-    struct wiring wiring;
-    struct store *store;
-    struct reader *reader;
-    struct parts *parts;
-    struct forwarder *forwarder;
-    struct control *control;
-    struct health *health;
-    struct barrier barrier;
-    struct complaints complaints;
-
-    bool stopping;
-    struct lifecycle life;
-    struct lifecycle_facts facts;
-    uint64_t n_left; /* datagrams left in sockets that others hold too */
-    int exit_status;
-
-    uint32_t dumps_seen;
-    uint64_t flush_seen;    /* exec: last flush request that was taken up */
-    bool hurried;           /* exec: the job was told to stop and goes on */
-    bool hurried_asked;     /* a flush for it is under way */
-    const char *no_api_key; /* NULL, or why nothing can be sent */
-    struct config_key_stamp key_stamp;
-
-    uv_timer_t stage_timer;   /* latest instant of the present stage */
-    uv_timer_t hurried_timer; /* exec: flushes after the job's SIGTERM */
-    uv_timer_t key_timer;     /* looks at api_key_file */
-    uv_poll_t doorbell;
-    uv_poll_t keeper_gone;
-    bool has_keeper_gone;
-    unsigned n_closing; /* closed callbacks that are still to come */
-};
-
-static void advance(struct worker *w);
-static void deliver_hurried(struct worker *w);
-
-static uint64_t mono_ns(void)
-{
-    return clock_mono_ns(&clock_real);
-}
 
 /* ---- The way of the data ------------------------------------------------ */
 
@@ -92,7 +31,7 @@ static void complain(struct worker *w)
 
     reader_view(w->reader, &view);
     complaints_look(&w->complaints, &view.counts, reader_agg(w->reader),
-                    mono_ns() / (1000 * MS) + 1);
+                    worker_now_ns() / (1000 * MS) + 1);
 }
 
 static void on_reader_event(void *arg, const struct reader_event *ev)
@@ -119,7 +58,7 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
         w->n_left = ev->n_left;
         break;
     }
-    advance(w);
+    worker_advance(w);
 }
 
 static void on_part_encoded(void *arg, uint64_t seq)
@@ -128,16 +67,16 @@ static void on_part_encoded(void *arg, uint64_t seq)
 
     (void)seq;
     if (w->hurried && !w->stopping)
-        deliver_hurried(w);
+        worker_deliver_hurried(w);
     else
         forwarder_kick(w->forwarder);
     barrier_encoded(&w->barrier);
-    advance(w);
+    worker_advance(w);
 }
 
 /* ---- Status ------------------------------------------------------------- */
 
-static void collect(struct worker *w, struct ledger *l)
+void worker_collect(struct worker *w, struct ledger *l)
 {
     struct reader_view view;
 
@@ -150,11 +89,11 @@ static void take_status(struct worker *w, struct status *s)
     const struct supervision *sup = w->env->sup;
 
     memset(s, 0, sizeof(*s));
-    collect(w, &s->ledger);
+    worker_collect(w, &s->ledger);
     s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
-    s->uptime_s = (mono_ns() - sup->started_ns) / (1000 * MS);
+    s->uptime_s = (worker_now_ns() - sup->started_ns) / (1000 * MS);
     s->no_api_key = w->no_api_key;
 }
 
@@ -208,200 +147,6 @@ static void on_control_stop(void *arg)
                   strerror(errno));
 }
 
-/* ---- The stop ----------------------------------------------------------- */
-
-static void on_delivered(void *arg)
-{
-    struct worker *w = arg;
-
-    w->facts.delivered = true;
-    advance(w);
-}
-
-/* Nothing more will be tried: what the intake refused is counted so, what is
- * still here is counted as late, the part that could not be encoded in time
- * included. */
-static void give_up_the_rest(struct worker *w)
-{
-    forwarder_drop_refused(w->forwarder);
-    store_drop_rest(w->store, DROP_DEADLINE);
-}
-
-static void write_receipt(struct worker *w)
-{
-    struct supervision *sup = w->env->sup;
-    struct ledger l;
-    struct ledger_facts f = {
-        .reason = stop_reason_name(atomic_load(&sup->stop_request)),
-        .duration_ms = (mono_ns() - w->life.stop_at_ns) / MS,
-        .stage_ms = w->life.stage_ms,
-        .worker_deaths = atomic_load(&sup->worker_deaths),
-    };
-
-    collect(w, &l);
-    l.left_for_successor = w->n_left;
-    ledger_finish(&l);
-    f.exit_status =
-        ledger_exit_status(&l, atomic_load(&sup->dropped_before_stop));
-    w->exit_status = f.exit_status;
-    if (f.exit_status == 4)
-        log_error(MODULE, "the ledger does not balance; please report this "
-                          "with the receipt below");
-    ledger_emit_receipt(&l, &f, w->env->run_dir, w->life.deadline_ns);
-    atomic_store(&sup->exit_status, f.exit_status);
-    atomic_store(&sup->receipt_written, 1);
-}
-
-static void begin_teardown(struct worker *w);
-
-static void enter_stage(struct worker *w)
-{
-    const struct config *c = w->env->config;
-    uint64_t end_ns = lifecycle_stage_end_ns(&w->life);
-
-    for (int i = 0; i < STAGE_DONE; i++)
-        atomic_store(&w->env->sup->stage_ms[i], w->life.stage_ms[i]);
-    atomic_store(&w->env->sup->stage, w->life.stage);
-    switch (w->life.stage) {
-    case STAGE_DRAIN:
-        reader_order(w->reader, READER_DRAIN, end_ns);
-        break;
-    case STAGE_CLOSE:
-        if (c->flush_incomplete_buckets)
-            reader_order(w->reader, READER_CLOSE_ALL, STOP_TOKEN);
-        else
-            w->facts.closed = true;
-        break;
-    case STAGE_DELIVER:
-        if (!c->forwarder_stop_wait_for_inflight)
-            end_ns = mono_ns();
-        forwarder_drain(w->forwarder, end_ns, on_delivered, w);
-        break;
-    case STAGE_SAVE:
-        give_up_the_rest(w);
-        break;
-    case STAGE_RECEIPT:
-        barrier_abort(&w->barrier);
-        write_receipt(w);
-        break;
-    case STAGE_DONE:
-        begin_teardown(w);
-        break;
-    case STAGE_NONE:
-    case STAGE_LINGER:
-    case STAGE_ENCODE:
-        break;
-    }
-}
-
-static void on_stage_timer(uv_timer_t *t)
-{
-    advance(t->data);
-}
-
-/* Move the stop on as far as the facts allow, then wait for the next event or
- * the instant that the machine names. */
-static void advance(struct worker *w)
-{
-    struct supervision *sup = w->env->sup;
-    uint64_t next_ns;
-
-    if (!w->stopping || w->life.stage == STAGE_DONE)
-        return;
-    for (;;) {
-        w->facts.now_ns = mono_ns();
-        w->facts.last_data_ns = reader_last_data_ns(w->reader);
-        w->facts.n_descendants = atomic_load(&sup->n_descendants);
-        w->facts.hurry = atomic_load(&sup->hurry) != 0;
-        w->facts.encoded = w->facts.closed &&
-                           parts_encoded(w->parts) == parts_announced(w->parts);
-        if (!lifecycle_advance(&w->life, &w->facts, &next_ns))
-            break;
-        enter_stage(w);
-        if (w->life.stage == STAGE_DONE)
-            return;
-    }
-    if (next_ns == UINT64_MAX)
-        return;
-    uv_update_time(&w->loop);
-    (void)uv_timer_start(&w->stage_timer, on_stage_timer,
-                         next_ns > w->facts.now_ns
-                             ? (next_ns - w->facts.now_ns) / MS + 1
-                             : 0,
-                         0);
-}
-
-static void begin_stop(struct worker *w, enum stop_reason reason)
-{
-    struct supervision *sup = w->env->sup;
-    struct ledger l;
-
-    w->stopping = true;
-    (void)uv_timer_stop(&w->hurried_timer);
-    log_info(MODULE, "stop began reason=%s budget_ms=%u",
-             stop_reason_name(reason),
-             (unsigned)((atomic_load(&sup->deadline_ns) -
-                         atomic_load(&sup->stop_at_ns)) /
-                        MS));
-    if (atomic_load(&sup->stage) == STAGE_NONE) {
-        collect(w, &l);
-        atomic_store(&sup->dropped_before_stop, l.dropped);
-    }
-    for (int i = 0; i < STAGE_DONE; i++) /* of a predecessor */
-        w->life.stage_ms[i] = atomic_load(&sup->stage_ms[i]);
-    lifecycle_begin(&w->life, atomic_load(&sup->stage),
-                    atomic_load(&sup->stop_at_ns),
-                    atomic_load(&sup->deadline_ns), mono_ns());
-    parts_set_stopping(w->parts);
-    enter_stage(w);
-    advance(w);
-}
-
-/* exec: the job was told to stop and goes on. What it sent so far is delivered
- * now, and what it still sends each second, since nobody knows how long the
- * platform lets it. */
-static void close_hurried(struct worker *w)
-{
-    if (w->hurried_asked)
-        return;
-    w->hurried_asked = true;
-    reader_order(w->reader, READER_CLOSE_ALL, HURRIED_TOKEN);
-}
-
-static void on_hurried_timer(uv_timer_t *t)
-{
-    close_hurried(t->data);
-}
-
-/* Not run when the stop has begun its own drain. */
-static void on_hurried_over(void *arg)
-{
-    struct worker *w = arg;
-
-    forwarder_resume(w->forwarder);
-}
-
-/* Beyond the deadline of that first request there is no hurry any more. */
-static void deliver_hurried(struct worker *w)
-{
-    uint64_t deadline_ns = atomic_load(&w->env->sup->flush_deadline_ns);
-
-    if (mono_ns() < deadline_ns)
-        forwarder_drain(w->forwarder, deadline_ns, on_hurried_over, w);
-    else
-        forwarder_kick(w->forwarder);
-}
-
-static void begin_hurried(struct worker *w)
-{
-    w->hurried = true;
-    parts_set_stopping(w->parts);
-    close_hurried(w);
-    deliver_hurried(w); /* what waits for a retry already */
-    (void)uv_timer_start(&w->hurried_timer, on_hurried_timer, HURRIED_FLUSH_MS,
-                         HURRIED_FLUSH_MS);
-}
-
 /* ---- Orders of the keeper ----------------------------------------------- */
 
 static void obey(struct worker *w)
@@ -416,14 +161,14 @@ static void obey(struct worker *w)
         dump_status(w);
     }
     if (reason != STOP_NONE && !w->stopping) {
-        begin_stop(w, reason);
+        worker_begin_stop(w, reason);
         return;
     }
     if (flush != w->flush_seen && !w->stopping) {
         w->flush_seen = flush;
-        begin_hurried(w);
+        worker_begin_hurried(w);
     }
-    advance(w); /* hurry, or a descendant fewer */
+    worker_advance(w); /* hurry, or a descendant fewer */
 }
 
 static void on_doorbell(uv_poll_t *p, int status, int events)
@@ -442,7 +187,7 @@ static void on_keeper_gone(uv_poll_t *p, int status, int events)
 {
     struct worker *w = p->data;
     struct supervision *sup = w->env->sup;
-    uint64_t now_ns = mono_ns();
+    uint64_t now_ns = worker_now_ns();
 
     (void)status;
     (void)events;
@@ -507,7 +252,7 @@ static void on_part_closed(void *arg)
     w->reader = NULL;
 }
 
-static void begin_teardown(struct worker *w)
+void worker_begin_teardown(struct worker *w)
 {
     w->n_closing++; /* this function */
     if (w->control != NULL) {
@@ -654,7 +399,7 @@ static int start(struct worker *w)
         rc = start_reader(w); /* from here on the sockets are read */
     if (rc == 0 && atomic_load(&env->sup->worker_deaths) > 0)
         log_info(MODULE, "successor serves after_us=%u",
-                 (unsigned)((mono_ns() -
+                 (unsigned)((worker_now_ns() -
                              atomic_load(&env->sup->worker_died_ns)) /
                             1000));
     if (rc == 0)
@@ -685,7 +430,7 @@ int worker_main(const struct worker_env *env)
         if (w->reader == NULL)
             return 1; /* no thread runs: the process ends as it is */
         w->life.stage = STAGE_DONE;
-        begin_teardown(w);
+        worker_begin_teardown(w);
     }
     do {
         (void)uv_run(&w->loop, UV_RUN_DEFAULT);

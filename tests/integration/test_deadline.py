@@ -81,7 +81,7 @@ class Deadline(Case):
         for delay in range(0, 10, 2):
             agent = self.agent(intake, ready=False)
             agent.err.wait_for("listening")
-            time.sleep(delay / 1000)  # at another instruction each time
+            time.sleep(delay / 1000)  # pace: another instruction each time
             receipt = agent.stop()
             self.assert_ledger(receipt)
             self.assertEqual(receipt["exit"], 0)
@@ -107,6 +107,25 @@ class Deadline(Case):
             self.assertEqual(agent.wait(15), 0)
             self.assert_all_delivered(agent.receipt())
             self.assertEqual(self.sum_of(intake.totals(), "a"), 6)
+
+
+class Flush(Case):
+    def test_a_flush_outlives_the_worker(self):
+        intake = self.intake("--latency", "400")
+        agent = self.agent(intake)
+        fill(agent.uds, 1000)
+        flush = subprocess.Popen(
+            [BINARY, "flush", "--wait", "--json", "--socket", agent.control],
+            stdout=subprocess.PIPE)
+        eventually(lambda: agent.status()["store"]["payloads"],
+                   what="a payload")
+        os.kill(agent.worker_pid(), signal.SIGKILL)
+        out, _ = flush.communicate(timeout=20)
+        self.assertIn(b'"flushed":true', out)
+        self.assertEqual(flush.returncode, 0)
+        self.assertEqual(self.sum_of(intake.totals(), "deadline.context"),
+                         1000)
+        self.assert_all_delivered(agent.stop())
 
 
 class LateKey(Case):

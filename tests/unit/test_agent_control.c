@@ -458,6 +458,7 @@ static void a_socket_that_does_not_listen_is_refused(void **state)
 
 int main(void)
 {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_request_gets_its_answer),
         cmocka_unit_test(a_request_may_come_in_pieces),
@@ -473,6 +474,6 @@ int main(void)
         cmocka_unit_test(a_socket_that_does_not_listen_is_refused),
     };
 
-    (void)signal(SIGPIPE, SIG_IGN); /* in the agent it is blocked */
+    (void)sigaction(SIGPIPE, &ignore, NULL); /* in the agent it is blocked */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker's own parts: up, down and orders (worker.c), the stop and the
+ * deliveries of an `exec` whose job was told to stop (worker_stop.c).
+ *
+ * Thread:  the loop.
+ * Memory:  one struct worker per process.
+ * Promise: after STAGE_DONE nothing here is called but what ends the loop.
+ */
+#ifndef RETRIEVER_AGENT_WORKER_PRIVATE_H
+#define RETRIEVER_AGENT_WORKER_PRIVATE_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "agent/barrier.h"
+#include "agent/base/clock.h"
+#include "agent/complaints.h"
+#include "agent/control.h"
+#include "agent/health.h"
+#include "agent/ledger.h"
+#include "agent/lifecycle.h"
+#include "agent/parts.h"
+#include "agent/reader.h"
+#include "agent/wiring.h"
+#include "agent/worker.h"
+
+#define MODULE "worker"
+#define MS UINT64_C(1000000)
+
+/* Of orders to close all parts; a barrier has its own. */
+#define HURRIED_TOKEN 0
+#define STOP_TOKEN 1
+
+struct worker {
+    const struct worker_env *env;
+    uv_loop_t loop;
+    struct process_clock clock;
+    struct wiring wiring;
+    struct store *store;
+    struct reader *reader;
+    struct parts *parts;
+    struct forwarder *forwarder;
+    struct control *control;
+    struct health *health;
+    struct barrier barrier;
+    struct complaints complaints;
+
+    bool stopping;
+    struct lifecycle life;
+    struct lifecycle_facts facts;
+    uint64_t n_left; /* datagrams left in sockets that others hold too */
+    int exit_status;
+
+    uint32_t dumps_seen;
+    uint64_t flush_seen;    /* exec: last flush request that was taken up */
+    bool hurried;           /* exec: the job was told to stop and goes on */
+    bool hurried_asked;     /* a flush for it is under way */
+    const char *no_api_key; /* NULL, or why nothing can be sent */
+    struct config_key_stamp key_stamp;
+
+    uv_timer_t stage_timer;   /* latest instant of the present stage */
+    uv_timer_t hurried_timer; /* exec: flushes after the job's SIGTERM */
+    uv_timer_t key_timer;     /* looks at api_key_file */
+    uv_poll_t doorbell;
+    uv_poll_t keeper_gone;
+    bool has_keeper_gone;
+    unsigned n_closing; /* closed callbacks that are still to come */
+};
+
+static inline uint64_t worker_now_ns(void)
+{
+    return clock_mono_ns(&clock_real);
+}
+
+/** The ledger as it is now. */
+void worker_collect(struct worker *w, struct ledger *l);
+
+/** Close everything; the loop ends when all is closed. Once. */
+void worker_begin_teardown(struct worker *w);
+
+/** The stop was ordered. Once; may run to its end at once. */
+void worker_begin_stop(struct worker *w, enum stop_reason reason);
+
+/** Move the stop on as far as the facts allow, then wait for the next event or
+ *  the instant that the machine names. Nothing while no stop runs. */
+void worker_advance(struct worker *w);
+
+/** exec: the job was told to stop and goes on. What it sent so far is delivered
+ *  now, and what it still sends each second, since nobody knows how long the
+ *  platform lets it. */
+void worker_begin_hurried(struct worker *w);
+
+/** A part of those was encoded. */
+void worker_deliver_hurried(struct worker *w);
+
+#endif
