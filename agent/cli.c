@@ -274,7 +274,7 @@ static int help_command(int argc, char **argv)
 {
     const struct command *c;
 
-    if (argc < 3) {
+    if (argc < 3 || argv[2][0] == '-') {
         (void)cli_help(NULL, stdout);
         return EXIT_OK;
     }
@@ -287,7 +287,9 @@ static int help_command(int argc, char **argv)
     }
     if (cli_help(argv[2], stdout) == 0)
         return EXIT_OK;
-    (void)fprintf(stderr, "retriever help: there is no command '%s'\n",
+    (void)fprintf(stderr,
+                  "retriever help: there is no command '%s'; see retriever "
+                  "--help\n",
                   argv[2]);
     return EXIT_USAGE;
 }

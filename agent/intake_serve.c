@@ -292,6 +292,17 @@ static int start_one(struct serve *s, const char *address, struct httpd **out,
     return fd < 0 ? fd : httpd_start(out, &o);
 }
 
+static void explain(char *why, size_t n_why, const char *address, int rc)
+{
+    const char *advice = "";
+
+    if (rc == -EINVAL)
+        advice = "; an address is ADDR:PORT, such as 127.0.0.1:9000";
+    else if (rc == -EADDRINUSE)
+        advice = "; another program listens there, port 0 takes a free one";
+    (void)snprintf(why, n_why, "%s: %s%s", address, strerror(-rc), advice);
+}
+
 int serve_start(struct serve **out, const struct serve_options *o, char *why,
                 size_t n_why)
 {
@@ -310,13 +321,13 @@ int serve_start(struct serve **out, const struct serve_options *o, char *why,
     if (s->bell < 0 || intake_init(&s->intake, o->max_bytes, o->seed) != 0)
         goto out;
     rc = start_one(s, o->listen, &s->http, s->address);
-    (void)snprintf(why, n_why, "%s: %s", o->listen, strerror(-rc));
+    explain(why, n_why, o->listen, rc);
     if (rc != 0)
         goto out;
     (void)snprintf(s->url, sizeof(s->url), "%s://%s", scheme, s->address);
     if (o->control != NULL) {
         rc = start_one(s, o->control, &s->control, where);
-        (void)snprintf(why, n_why, "%s: %s", o->control, strerror(-rc));
+        explain(why, n_why, o->control, rc);
         if (rc != 0)
             goto out;
         (void)snprintf(s->control_url, sizeof(s->control_url), "%s://%s",

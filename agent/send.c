@@ -323,8 +323,10 @@ static int run(struct sender *s)
         return rc;
     s->fd = connect_to(&s->o);
     if (s->fd < 0) {
-        (void)fprintf(stderr, "retriever send: %s: %s\n", s->o.to,
-                      strerror(-s->fd));
+        (void)fprintf(stderr,
+                      "retriever send: %s: %s; is the agent running, and does "
+                      "it listen there?\n",
+                      s->o.to, strerror(-s->fd));
         return 1;
     }
     (void)sigaction(SIGINT, &sa, NULL);
@@ -342,7 +344,8 @@ static int run(struct sender *s)
     else if (s->n_refused > 0)
         (void)fprintf(stderr,
                       "retriever send: %s: nobody received %llu of "
-                      "the datagrams\n",
+                      "the datagrams; is the agent running, and does it "
+                      "listen there?\n",
                       s->o.to, (unsigned long long)s->n_refused);
     return s->broken || s->n_refused > 0 ? 1 : 0;
 }

@@ -100,8 +100,8 @@ class Screen:
     def show(self, totals, seconds):
         if totals is None:
             return
-        rows = ["%d s; the agent closes a bucket every ten seconds, the first "
-                "table comes then" % seconds] + table(totals)
+        rows = ["%3d s  what arrived so far (a bucket is sent every ten "
+                "seconds)" % seconds] + table(totals)
         if self.live:
             if self.n_lines:
                 sys.stdout.write("\033[%dA\033[J" % self.n_lines)
@@ -166,20 +166,22 @@ def run(binary, seconds, folder, started):
     started.append(intake)
     url = wait_for_line(intake, intake.stdout,
                         r"listening on (http://\S+)").group(1)
-    print("stand-in intake   %s" % url)
+    print("intake    %s, a stand-in: nothing leaves this machine" % url)
     port = udp_port()
     agent = start([binary, "run"], env=agent_environment(url, port, folder),
                   stderr=subprocess.PIPE, text=True)
     started.append(agent)
     wait_served(agent, port, folder)
-    print("agent             udp://127.0.0.1:%d  unixgram://%s/dsd.socket" % (
+    print("agent     udp://127.0.0.1:%d\n          unixgram://%s/dsd.socket" % (
         port, folder))
-    print("try it            echo 'my.metric:1|c|#by:hand' | "
-          "nc -u -w0 127.0.0.1 %d" % port)
+    name = os.path.relpath(binary)
+    print("try       %s send --udp 127.0.0.1:%d 'my.metric:1|c'\n"
+          "          %s status --socket %s/control.sock" % (
+              name, port, name, folder))
     sender = start([binary, "send", "--udp", "127.0.0.1:%d" % port, "--demo",
                     "--rate", "200"], stdout=subprocess.PIPE, text=True)
     started.append(sender)
-    print("workload          200 lines a second; Ctrl-C stops\n", flush=True)
+    print("workload  200 lines a second; Ctrl-C stops\n", flush=True)
     try:
         watch(url, (intake, agent, sender), seconds)
     except Interrupted:
@@ -194,15 +196,65 @@ def finish(intake, agent, sender):
     agent.send_signal(signal.SIGTERM)
     _, errors = agent.communicate(timeout=30)
     totals = stop(intake)
-    print("\nsent      %s" % last_json(sent))
-    print("receipt   %s" % last_json(errors))
+    print("\nThe receipt, the agent's last line:\n\n%s\n" % last_json(errors))
     try:
-        print("\narrived\n" + "\n".join(table(json.loads(last_json(totals)))))
+        sent, receipt, totals = (json.loads(last_json(text))
+                                 for text in (sent, errors, totals))
     except ValueError:
-        print("the intake printed no totals")
+        print("one of the programs did not print its last line of JSON")
         return 1
-    print("\nagent: exit status %d" % agent.returncode)
-    return agent.returncode
+    account(sent, receipt)
+    equal = compare(sent, totals)
+    stages = receipt["stages_ms"]
+    print("\nThe stop took %d ms (%s).\nThe agent's exit status is %d, %s." % (
+        receipt["duration_ms"],
+        ", ".join("%s %d" % s for s in stages.items() if s[1] > 0),
+        agent.returncode, "everything that was sent arrived" if equal else
+        "but what arrived is not what was sent"))
+    return agent.returncode if equal else 1
+
+
+def account(sent, receipt):
+    rows = [("samples", sent["samples"], receipt["received"]["samples"],
+             receipt["delivered"], receipt["rejected"], receipt["dropped"])]
+    for kind in ("events", "checks"):
+        rows.append((kind, sent[kind], receipt["received"][kind],
+                     receipt[kind]["delivered"],
+                     {"": receipt[kind]["rejected"]},
+                     {"": receipt[kind]["dropped"]}))
+    print("%-22s %9s %9s %9s %9s %9s" % (
+        "", "sent", "received", "delivered", "rejected", "dropped"))
+    for name, n_sent, received, delivered, rejected, dropped in rows:
+        print("%-22s %9d %9d %9d %9d %9d" % (
+            name, n_sent, received, delivered, sum(rejected.values()),
+            sum(dropped.values())))
+
+
+# What of a metric adds up over buckets: the suffix, the member of the intake's
+# totals and the member of the sender's. Sets do not: each bucket counts anew.
+EXACT = {
+    "c": [("", "sum", "sum")],
+    "g": [("", "sum", "sum")],
+    "h": [(".count", "sum", "count")],
+    "ms": [(".count", "sum", "count")],
+    "d": [("", "count", "count"), ("", "sum", "sum")],
+}
+
+
+def compare(sent, totals):
+    """What was sent beside what arrived; true when all of it is equal."""
+    print("\n%-32s %-6s %13s %13s" % ("metric", "", "sent", "arrived"))
+    good = totals["refused"] == 0
+    for name, m in sorted(sent["metrics"].items()):
+        for suffix, arrived, member in EXACT.get(m["type"], ()):
+            want = m[member]
+            have = totals["metrics"].get(name + suffix, {}).get(arrived, 0)
+            equal = abs(have - want) <= 1e-12 * abs(want)
+            good = good and equal
+            print("%-32s %-6s %13.10g %13.10g%s" % (
+                name + suffix, arrived, want, have,
+                "" if equal else "  DIFFERS"))
+    return good
 
 
 def last_json(text):
