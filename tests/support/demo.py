@@ -271,7 +271,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--seconds", type=float)
     args = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="retriever-demo-")
+    folder = tempfile.mkdtemp(prefix="retriever-")
     started = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
