@@ -134,13 +134,15 @@ static int execute(char **argv, char **vars)
     return best;
 }
 
-_Noreturn static void be_job(char **argv, char **vars,
-                             const struct fd_set_of *inherited, bool own_group)
+_Noreturn static void be_job(const struct job *j, char **argv, char **vars,
+                             const struct fd_set_of *inherited)
 {
     int rc;
 
-    if (own_group)
+    if (j->own_group)
         (void)setpgid(0, 0);
+    if (j->ignores_children)
+        (void)signal(SIGCHLD, SIG_IGN);
     fd_set_close_others(inherited);
     (void)sigprocmask(SIG_SETMASK, cli_original_mask(), NULL);
     rc = execute(argv, vars);
@@ -169,7 +171,7 @@ int job_start(struct job *j, char **argv, const struct sockets *s,
     j->own_group = own_group && !has_terminal();
     pid = fork();
     if (pid == 0)
-        be_job(argv, vars, inherited, j->own_group);
+        be_job(j, argv, vars, inherited);
     free(e.vars);
     if (pid < 0)
         return -errno;
@@ -287,6 +289,7 @@ static int run_job(struct keeper *k, struct cli_config *cc, char **argv,
     int sig;
     int rc;
 
+    k->job.ignores_children = keeper_expect_children();
     if (keeper_configure(k, &cc->sources) == 0)
         (void)keeper_listen(k);
     sig = ended_before_start();
@@ -294,7 +297,7 @@ static int run_job(struct keeper *k, struct cli_config *cc, char **argv,
         return 128 + sig;
     if (keeper_watch_signals(k) != 0) { /* no descriptor left for us */
         log_warn("keeper", "the job runs without telemetry");
-        be_job(argv, environ, inherited, false);
+        be_job(&k->job, argv, environ, inherited);
     }
     rc = job_start(&k->job, argv, &k->sockets, inherited,
                    k->config.exec_signal_group);

@@ -24,6 +24,7 @@ struct fd_set_of;
 struct job {
     pid_t pid; /* 0 = none */
     bool own_group;
+    bool ignores_children; /* we were started with SIGCHLD ignored */
     bool exited;
     int exit_code; /* valid with exited; 128 + n for signal n */
 };

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -45,6 +46,11 @@ void keeper_hold_standard_fds(void)
     } while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);
+}
+
+bool keeper_expect_children(void)
+{
+    return signal(SIGCHLD, SIG_DFL) == SIG_IGN;
 }
 
 /* ---- Configuration ----------------------------------------------------- */
@@ -384,6 +390,7 @@ int cmd_run(int argc, char **argv)
         return EXIT_USAGE;
     }
     keeper_hold_standard_fds();
+    (void)keeper_expect_children();
     status = keeper_configure(&k, &cc.sources);
     if (status == 0)
         status = keeper_listen(&k);

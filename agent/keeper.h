@@ -57,6 +57,10 @@ struct keeper {
 /** First of all: descriptors 0 to 2 lead somewhere, whatever the caller closed. */
 void keeper_hold_standard_fds(void);
 
+/** Ignored signals stay ignored over an execve(), and the kernel reports no
+ *  child's end to who ignores SIGCHLD. Returns true when it was ignored. */
+bool keeper_expect_children(void);
+
 /** Load the configuration into @k. `run`: every error is printed. Returns 0 or an
  *  exit status (the process should end with it). In exec mode always 0: what is
  *  wrong is a warning. */

@@ -148,6 +148,20 @@ class AsIfUnwrapped(Exec):
 
         self.assertEqual(run(job), run(wrap + job))
 
+    def test_a_caller_that_ignores_sigchld(self):
+        # The kernel tells such a process of no child's end; the disposition
+        # is inherited, and the job must find it as it was.
+        code = ("import signal, sys\n"
+                "sys.exit(7 if signal.getsignal(signal.SIGCHLD) == "
+                "signal.SIG_IGN else 1)")
+        old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            agent = self.agent("http://127.0.0.1:1", mode="exec", ready=False,
+                               job=[PY, "-c", code])
+        finally:
+            signal.signal(signal.SIGCHLD, old)
+        self.assertEqual(agent.wait(20), 7, agent.err.lines)
+
     def test_session_group_and_parent(self):
         code = ("import os, sys\n"
                 "sys.exit(0 if os.getsid(0) == %d and os.getpgid(0) == "
