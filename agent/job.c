@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/job.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +43,27 @@ static const struct socket_entry *first_of(const struct sockets *s,
     return NULL;
 }
 
+/* Where the job reaches a UDP listener: its address, and loopback where it is
+ * bound to all of them. */
+static void host_of(const struct socket_entry *udp, char *host, size_t n)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } a = {.any.sa_family = AF_UNSPEC};
+    socklen_t n_a = sizeof(a);
+
+    (void)snprintf(host, n, "127.0.0.1");
+    if (getsockname(udp->fd, &a.any, &n_a) != 0)
+        return;
+    if (a.any.sa_family == AF_INET && a.v4.sin_addr.s_addr != INADDR_ANY)
+        (void)inet_ntop(AF_INET, &a.v4.sin_addr, host, (socklen_t)n);
+    else if (a.any.sa_family == AF_INET6 &&
+             !IN6_IS_ADDR_UNSPECIFIED(&a.v6.sin6_addr))
+        (void)inet_ntop(AF_INET6, &a.v6.sin6_addr, host, (socklen_t)n);
+}
+
 static void set_own(struct job_env *e, const char *name, const char *value)
 {
     (void)snprintf(e->own[e->n_own], sizeof(e->own[0]), "%s=%s", name, value);
@@ -54,10 +77,13 @@ static void choose_variables(struct job_env *e, const struct sockets *s)
     const struct socket_entry *udp = first_of(s, SOCKET_UDP);
     const struct socket_entry *uds = first_of(s, SOCKET_UNIXGRAM);
     const char *port = getenv("DD_DOGSTATSD_PORT");
+    char host[INET6_ADDRSTRLEN] = "";
     char text[140];
 
+    if (udp != NULL)
+        host_of(udp, host, sizeof(host));
     if (udp != NULL && getenv("DD_AGENT_HOST") == NULL)
-        set_own(e, "DD_AGENT_HOST", "127.0.0.1");
+        set_own(e, "DD_AGENT_HOST", host);
     if (udp != NULL && (port == NULL ? udp->port != DEFAULT_PORT
                                      : strcmp(port, "__random__") == 0)) {
         (void)snprintf(text, sizeof(text), "%u", udp->port);
@@ -68,7 +94,10 @@ static void choose_variables(struct job_env *e, const struct sockets *s)
     if (uds != NULL && uds->path[0] == '/')
         (void)snprintf(text, sizeof(text), "unix://%s", uds->path);
     else if (udp != NULL)
-        (void)snprintf(text, sizeof(text), "udp://127.0.0.1:%u", udp->port);
+        (void)snprintf(text, sizeof(text),
+                       strchr(host, ':') != NULL ? "udp://[%s]:%u"
+                                                 : "udp://%s:%u",
+                       host, udp->port);
     else
         return;
     set_own(e, "DD_DOGSTATSD_URL", text);

@@ -187,6 +187,23 @@ class AsIfUnwrapped(Exec):
         self.assertEqual(rc, 0)
 
 
+    def test_the_job_is_told_the_address_that_is_bound(self):
+        for host, url in (("127.0.0.2", r"udp://127\.0\.0\.2:\d+"),
+                          ("0.0.0.0", r"udp://127\.0\.0\.1:\d+"),
+                          ("::1", r"udp://\[::1\]:\d+")):
+            if host == "::1" and not os.path.exists("/proc/net/if_inet6"):
+                self.skipTest("no IPv6 here")
+            agent, rc = self.run_job(
+                [PY, "-c", "import os, sys\n"
+                 "e = os.environ\n"
+                 "print(e['DD_AGENT_HOST'], e['DD_DOGSTATSD_URL'],"
+                 " file=sys.stderr)"],
+                env={"DD_DOGSTATSD_SOCKET": "", "DD_BIND_HOST": host})
+            self.assertEqual(rc, 0, agent.err.all())
+            agent.err.wait_for(r"^%s %s$" % (
+                "127.0.0.1" if host == "0.0.0.0" else re.escape(host), url))
+
+
 class TelemetryNeverFailsTheJob(Exec):
     def test_no_api_key(self):
         agent, rc = self.python("send(5); sys.exit(4)",
