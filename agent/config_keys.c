@@ -77,8 +77,8 @@ const struct config_key config_keys[] = {
      .type = KEY_STRING,
      .def = "",
      FIELD(api_key_file),
-     .help = "File that holds the API key; read at start and again when it "
-             "changes. Wins over api_key."},
+     .help = "File that holds the API key; read at start and, within ten "
+             "seconds, when it changes. Wins over api_key."},
     {.name = "site",
      .type = KEY_STRING,
      .def = "datadoghq.com",
@@ -303,8 +303,9 @@ const struct config_key config_keys[] = {
      .type = KEY_BOOL,
      .def = "false",
      FIELD(dogstatsd_disable_verbose_logs),
-     .help = "Name rejected lines in the debug log only. Otherwise the first of "
-             "each kind in a minute is a warning; all are counted."},
+     .help =
+         "Name rejected lines in the debug log only. Otherwise the first of "
+         "each kind in a minute is a warning; all are counted."},
     {.name = "stream_max_connections",
      .type = KEY_INT,
      .def = "1024",
@@ -324,7 +325,7 @@ const struct config_key config_keys[] = {
      .def_note = "never",
      RANGE(0, 86400),
      FIELD(stream_idle_s),
-     .help = "Close a stream connection that was silent so long."},
+     .help = "Close a stream connection that was silent for this long."},
 
     /* ---- Samples ---- */
     {.section = "Samples and aggregation",
@@ -350,13 +351,13 @@ const struct config_key config_keys[] = {
      .def = "300",
      RANGE(0, 86400),
      FIELD(dogstatsd_expiry_s),
-     .help = "A silent counter goes on sending zeros so long."},
+     .help = "A silent counter goes on sending zeros for this long."},
     {.name = "dogstatsd_context_expiry_seconds",
      SECONDS,
      .def = "20",
      RANGE(0, 86400),
      FIELD(dogstatsd_context_expiry_s),
-     .help = "A silent metric is kept in memory so long."},
+     .help = "A silent metric is kept in memory for this long."},
     {.name = "dogstatsd_context_limit",
      .type = KEY_INT,
      .def = "1000000",
@@ -378,7 +379,7 @@ const struct config_key config_keys[] = {
      .def = "500",
      RANGE(0, 9000),
      FIELD(flush_delay_ms),
-     .help = "A bucket is sent so long after its end."},
+     .help = "A bucket is sent this long after its end."},
     {.name = "flush_jitter_ms",
      MILLISECONDS,
      .def = "1000",
@@ -445,7 +446,7 @@ const struct config_key config_keys[] = {
      .def = "100",
      RANGE(0, 60000),
      FIELD(stop_quiet_ms),
-     .help = "So long without a datagram ends that wait; 0 = nothing ends it "
+     .help = "This long without a datagram ends that wait; 0 = nothing ends it "
              "early. A sidecar sets it to the longest silence of its "
              "application, and stop_linger_ms to the longest wait."},
     {.name = "stop_reserve_ms",
@@ -603,7 +604,7 @@ const struct config_key config_keys[] = {
      .def = "60",
      RANGE(0, 1440),
      FIELD(apikey_validation_interval_s),
-     .help = "The API key is validated at start and so often; 0 = at start "
+     .help = "The API key is validated at start and this often; 0 = at start "
              "only."},
     {.name = "forwarder_http_protocol",
      .type = KEY_CHOICE,
@@ -629,9 +630,9 @@ const struct config_key config_keys[] = {
      .check = check_socket_path,
      FIELD(control_socket),
      .def_note = "`run`: /run/retriever/control.sock where its folder is "
-                 "ours; `exec`: none",
+                 "this user's or can be made; `exec`: none",
      .help = "Unix socket, mode 0600, of `retriever status`, `flush` and "
-             "`stop`."},
+             "`stop`; without one they cannot ask this agent."},
     {.name = "health_port",
      .type = KEY_INT,
      .def = "0",
