@@ -294,8 +294,11 @@ static bool folder_is_ours(const char *root)
     struct stat st;
 
     (void)snprintf(path, sizeof(path), "%s%s", root, CONTROL_FOLDER);
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
-           st.st_uid == geteuid() && access(path, W_OK | X_OK) == 0;
+    if (stat(path, &st) == 0)
+        return S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+               access(path, W_OK | X_OK) == 0;
+    *strrchr(path, '/') = '\0';
+    return errno == ENOENT && access(path, W_OK | X_OK) == 0; /* ours to make */
 }
 
 static int resolve_control(struct config *c, const struct config_loader *l,

@@ -220,8 +220,7 @@ int sockets_bind_unix(struct socket_entry *e, const struct config *cfg,
 {
     const char *why =
         opts->optional
-            ? "set dogstatsd_socket to a path in a folder of this user, or "
-              "empty for none"
+            ? "name a path in a folder of this user, or an empty one for none"
             : "this user must be able to write the path's folder";
     int rc;
 

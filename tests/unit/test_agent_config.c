@@ -205,6 +205,8 @@ static void exec_has_defaults_of_its_own(void **state)
 
     (void)snprintf(path, sizeof(path), "%s/run", s->root);
     assert_int_equal(mkdir(path, 0700), 0);
+    load(s); /* the folder can be made */
+    assert_non_null(strstr(s->cfg.control_socket, "/run/retriever/control."));
     (void)snprintf(path, sizeof(path), "%s/run/retriever", s->root);
     assert_int_equal(mkdir(path, 0700), 0);
     load(s);
