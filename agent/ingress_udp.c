@@ -15,6 +15,22 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 
+/* In a container IPv6 is often switched off behind a socket of both families:
+ * there is no ::1 then, and the other family's loopback does the same. */
+static int connect_v6(int fd)
+{
+    struct sockaddr_in6 to = {.sin6_family = AF_INET6,
+                              .sin6_port = htons(1),
+                              .sin6_addr = in6addr_loopback};
+    const struct sockaddr *any = (const struct sockaddr *)&to;
+
+    if (connect(fd, any, sizeof(to)) == 0)
+        return 0;
+    to.sin6_addr.s6_addr[10] = to.sin6_addr.s6_addr[11] = 0xff;
+    to.sin6_addr.s6_addr[12] = 127;
+    return connect(fd, any, sizeof(to)) == 0 ? 0 : -errno;
+}
+
 int ingress_udp_stop(int fd)
 {
     union {
@@ -26,18 +42,12 @@ int ingress_udp_stop(int fd)
 
     if (getsockname(fd, &to.any, &n) != 0)
         return -errno;
-    if (to.any.sa_family == AF_INET6) {
-        to.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6,
-                                      .sin6_port = htons(1),
-                                      .sin6_addr = in6addr_loopback};
-        n = sizeof(to.v6);
-    } else {
-        to.v4 = (struct sockaddr_in){.sin_family = AF_INET,
-                                     .sin_port = htons(1),
-                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        n = sizeof(to.v4);
-    }
-    return connect(fd, &to.any, n) == 0 ? 0 : -errno;
+    if (to.any.sa_family == AF_INET6)
+        return connect_v6(fd);
+    to.v4 = (struct sockaddr_in){.sin_family = AF_INET,
+                                 .sin_port = htons(1),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return connect(fd, &to.any, sizeof(to.v4)) == 0 ? 0 : -errno;
 }
 
 static bool meminfo(int fd, uint32_t mem[SK_MEMINFO_VARS])

@@ -9,16 +9,21 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/base/log.h"
 #include "agent/config.h"
+#include "agent/ingress.h"
 #include "agent/sockets_private.h"
 
 struct fixture {
@@ -350,6 +355,79 @@ static void sockets_of_a_service_manager_are_adopted(void **state)
     }
 }
 
+/* ---- IPv6 switched off ------------------------------------------------- */
+
+static bool write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+/* A network of its own with loopback and no IPv6, as containers have it. */
+static bool enter_network_without_v6(void)
+{
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    int fd;
+    bool ok;
+
+    if (unshare(CLONE_NEWNET) != 0)
+        return false;
+    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ok = fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &lo) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok && write_text("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+}
+
+enum { STOPPED, SKIPPED, NOT_SET_UP, NOT_STOPPED, STILL_TAKEN };
+
+static int stop_without_v6(struct fixture *f)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (f->s.n != 1 || f->s.entries[0].port == 0)
+        return NOT_SET_UP;
+    to.sin_port = htons(f->s.entries[0].port);
+    if (connect(fd, (struct sockaddr *)&to, sizeof(to)) != 0 ||
+        send(fd, "a:1|c", 5, 0) != 5)
+        return NOT_SET_UP;
+    if (ingress_udp_stop(f->s.entries[0].fd) != 0)
+        return NOT_STOPPED;
+    (void)send(fd, "b:1|c", 5, 0); /* tells the next one */
+    if (send(fd, "c:1|c", 5, 0) == 5 || errno != ECONNREFUSED)
+        return STILL_TAKEN;
+    close(fd);
+    return STOPPED;
+}
+
+static void a_socket_of_both_families_stops_where_ipv6_is_off(void **state)
+{
+    struct fixture *f = *state;
+    int status = 0;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        if (!enter_network_without_v6())
+            _exit(SKIPPED);
+        open_with(f, "dogstatsd_port=__random__",
+                  "dogstatsd_non_local_traffic=true", NULL);
+        _exit(stop_without_v6(f));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == SKIPPED) {
+        print_message("skipped: no network namespace without IPv6 here\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), STOPPED);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -367,6 +445,7 @@ int main(void)
         T(urls_open_all_kinds),
         T(a_connection_knows_its_listener),
         T(sockets_of_a_service_manager_are_adopted),
+        T(a_socket_of_both_families_stops_where_ipv6_is_off),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
