@@ -245,17 +245,10 @@ class TelemetryNeverFailsTheJob(Exec):
         self.assertEqual(agent.proc.stdout.readline(), b"half\n")
         agent.proc.stdout.close()
 
-        def worker():
-            for pid in open("/proc/%d/task/%d/children" % (
-                    agent.proc.pid, agent.proc.pid)).read().split():
-                if open("/proc/%s/comm" % pid).read() == "retriever-work\n":
-                    return int(pid)
-            return None
-
         for _ in range(3):
-            pid = eventually(worker, what="a worker")
+            pid = eventually(agent.worker_pid, what="a worker")
             os.kill(pid, signal.SIGKILL)
-            eventually(lambda: worker() not in (None, pid),
+            eventually(lambda: agent.worker_pid() not in (None, pid),
                        what="a successor")
         agent.proc.stdin.write(b"\n")
         agent.proc.stdin.close()
