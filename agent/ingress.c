@@ -7,15 +7,29 @@
 #include "agent/ingress.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 _Static_assert(LANDING_SOURCES >= SOCKETS_MAX, "one place for each socket");
+
+#define FDS_KEPT 32 /* for all that is no connection of a client */
+
+static int fd_limit(void)
+{
+    struct rlimit lim;
+
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur > INT_MAX)
+        return INT_MAX;
+    return (int)lim.rlim_cur - FDS_KEPT;
+}
 
 int ingress_init(struct ingress *g)
 {
     uint32_t n = g->landing->n_conns;
 
+    g->fd_limit = fd_limit();
     g->free_conns = calloc(n + 1, sizeof(*g->free_conns));
     g->conn_data_ns = calloc(n + 1, sizeof(*g->conn_data_ns));
     if (g->free_conns == NULL || g->conn_data_ns == NULL) {

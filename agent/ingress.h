@@ -64,6 +64,8 @@ struct ingress {
     uint32_t n_free;
     uint64_t *conn_data_ns; /* last bytes of each connection */
     uint32_t n_live;        /* connections */
+    int fd_limit;           /* connections take no descriptor from here on: the
+                               way to the intake needs some, too */
     bool accept_paused;     /* out of descriptors until the next tick */
 };
 

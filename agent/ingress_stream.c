@@ -187,7 +187,7 @@ static void take(struct ingress *g, uint32_t source, int fd)
     uint32_t i;
     int rc;
 
-    if (g->n_free == 0) {
+    if (g->n_free == 0 || fd >= g->fd_limit) {
         refuse(g, source, fd);
         return;
     }

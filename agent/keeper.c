@@ -50,7 +50,10 @@ void keeper_hold_standard_fds(void)
 
 bool keeper_expect_children(void)
 {
-    return signal(SIGCHLD, SIG_DFL) == SIG_IGN;
+    const struct sigaction usual = {.sa_handler = SIG_DFL};
+    struct sigaction was;
+
+    return sigaction(SIGCHLD, &usual, &was) == 0 && was.sa_handler == SIG_IGN;
 }
 
 /* ---- Configuration ----------------------------------------------------- */
@@ -311,7 +314,10 @@ int keeper_prepare(struct keeper *k)
         return rc;
     open_modules(k);
     fill_env(k);
-    rc = fd_set_snapshot(&k->kept);
+    k->open_fds = opendir("/proc/self/fd");
+    rc = k->open_fds != NULL ? fd_set_snapshot(&k->kept) : -errno;
+    if (rc != 0)
+        log_error(MODULE, "/proc/self/fd was not read: %s", strerror(-rc));
     k->can_work = rc == 0;
     return rc;
 }
@@ -323,6 +329,8 @@ void keeper_fini(struct keeper *k)
     region_close(&k->ingest);
     region_close(&k->store);
     fd_set_fini(&k->kept);
+    if (k->open_fds != NULL)
+        closedir(k->open_fds);
     identity_fini(&k->identity);
     config_fini(&k->config);
 }

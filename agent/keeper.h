@@ -16,6 +16,7 @@
 #ifndef RETRIEVER_AGENT_KEEPER_H
 #define RETRIEVER_AGENT_KEEPER_H
 
+#include <dirent.h>
 #include <sys/types.h>
 
 #include "agent/identity.h"
@@ -41,6 +42,8 @@ struct keeper {
     int signal_fd;
 
     struct fd_set_of kept; /* descriptors that are not a worker's */
+    DIR *open_fds;         /* /proc/self/fd: a dead worker may have used up all
+                              descriptors, and none would be left to look */
     bool shares_table;     /* the present worker was cloned with CLONE_FILES */
     pid_t worker;          /* 0 = none */
     bool worker_over;      /* it ended in order: no further one */

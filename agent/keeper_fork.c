@@ -43,19 +43,25 @@
 /* ---- Sets of descriptors ----------------------------------------------- */
 
 /* Calls @fn for each open descriptor but the folder's own. */
-static int each_fd(void (*fn)(void *arg, int fd), void *arg)
+static void each_fd_in(DIR *dir, void (*fn)(void *arg, int fd), void *arg)
 {
-    DIR *dir = opendir("/proc/self/fd");
     struct dirent *e;
 
-    if (dir == NULL)
-        return -errno;
     while ((e = readdir(dir)) != NULL) {
         int fd = (int)strtol(e->d_name, NULL, 10);
 
         if (e->d_name[0] != '.' && fd != dirfd(dir))
             fn(arg, fd);
     }
+}
+
+static int each_fd(void (*fn)(void *arg, int fd), void *arg)
+{
+    DIR *dir = opendir("/proc/self/fd");
+
+    if (dir == NULL)
+        return -errno;
+    each_fd_in(dir, fn, arg);
     closedir(dir);
     return 0;
 }
@@ -192,8 +198,10 @@ void keeper_after_worker(struct keeper *k, int status)
         landing_forget(&k->landing);
     else if (landing_note_death(&k->landing, &bytes, &n_bytes) == 2)
         keep_poison(k, bytes, n_bytes);
-    if (k->shares_table)
-        (void)each_fd(sort_out_fd, k);
+    if (!k->shares_table)
+        return;
+    rewinddir(k->open_fds);
+    each_fd_in(k->open_fds, sort_out_fd, k);
 }
 
 /* ---- Fork -------------------------------------------------------------- */

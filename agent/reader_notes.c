@@ -41,8 +41,8 @@ void reader_log_note(const struct sockets *s, const struct ingress_note *n,
     switch (n->kind) {
     case NOTE_STREAM_REFUSED:
         log_warn("reader",
-                 "stream connection was refused: stream_max_connections is "
-                 "reached socket=%s limit=%" PRId64,
+                 "stream connection was refused: stream_max_connections or the "
+                 "limit of open files is reached socket=%s limit=%" PRId64,
                  socket, n->value);
         break;
     case NOTE_STREAM_LENGTH:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parent process when something goes wrong around it."""
 import os
+import resource
 import shutil
 import signal
 import tempfile
 import time
 
-from harness import Case, Udp, Uds, eventually
+from harness import Case, Stream, Udp, Uds, eventually
 
 
 class Keeper(Case):
@@ -60,6 +61,31 @@ class Keeper(Case):
                    what="the worker's end")
         self.assertEqual(intake.totals()["metrics"]["orphan"]["sum"], 20)
         self.assertFalse(os.path.exists(agent.uds))
+
+    def test_a_worker_that_dies_with_all_descriptors_in_use(self):
+        intake = self.intake()
+        agent = self.agent(intake)
+        pid = eventually(agent.worker_pid, what="a worker")
+        Uds(agent.uds).send("few:1|c")
+        agent.flush()
+        fds = "/proc/%d/fd" % agent.proc.pid
+        limit = max(int(fd) for fd in os.listdir(fds)) + 4
+        for p in (agent.proc.pid, pid):
+            resource.prlimit(p, resource.RLIMIT_NOFILE, (limit, limit))
+        clients = [Stream(agent.stream) for _ in range(limit)]
+        eventually(lambda: len(os.listdir(fds)) == limit,
+                   what="no descriptor being left")
+        os.kill(pid, signal.SIGKILL)
+        clients[0].send("few:1|c")
+        eventually(lambda: agent.worker_pid() not in (None, pid),
+                   what="a successor")
+        Uds(agent.uds).send("few:1|c")
+        for c in clients:
+            c.close()
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["worker_deaths"], 1)
+        self.assertEqual(intake.totals()["metrics"]["few"]["sum"], 3)
 
     def test_one_process_without_keeper(self):
         intake = self.intake()
