@@ -166,12 +166,13 @@ static int execute(char **argv, char **vars)
 _Noreturn static void be_job(const struct job *j, char **argv, char **vars,
                              const struct fd_set_of *inherited)
 {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     int rc;
 
     if (j->own_group)
         (void)setpgid(0, 0);
     if (j->ignores_children)
-        (void)signal(SIGCHLD, SIG_IGN);
+        (void)sigaction(SIGCHLD, &ignore, NULL);
     fd_set_close_others(inherited);
     (void)sigprocmask(SIG_SETMASK, cli_original_mask(), NULL);
     rc = execute(argv, vars);
