@@ -142,6 +142,7 @@ static int map_supervision(struct keeper *k)
     if (k->config.keeper)
         s->keeper_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 #endif
+    k->has_pidfd = s->keeper_pidfd >= 0;
     return 0;
 }
 

@@ -44,6 +44,7 @@ struct keeper {
     struct fd_set_of kept; /* descriptors that are not a worker's */
     DIR *open_fds;         /* /proc/self/fd: a dead worker may have used up all
                               descriptors, and none would be left to look */
+    bool has_pidfd;        /* workers watch us by it */
     bool shares_table;     /* the present worker was cloned with CLONE_FILES */
     pid_t worker;          /* 0 = none */
     bool worker_over;      /* it ended in order: no further one */

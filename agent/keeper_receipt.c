@@ -48,9 +48,12 @@ static void stop_and_read(struct ingress *g)
             (void)ingress_udp_stop(e->fd);
         else if (e->kind == SOCKET_UNIXGRAM)
             (void)ingress_uds_stop(e->fd);
-        else
-            continue;
-        (void)ingress_datagrams(g, i, LAST_CALLS);
+        else if (e->kind == SOCKET_UNIXSTREAM)
+            (void)ingress_listener_stop(e->fd);
+        if (e->kind == SOCKET_UNIXSTREAM)
+            (void)ingress_accept(g, i, LAST_CALLS);
+        else if (e->kind != SOCKET_CONTROL)
+            (void)ingress_datagrams(g, i, LAST_CALLS);
     }
     for (uint32_t i = 0; i < g->landing->n_conns; i++) {
         if (g->landing->conns[i].fd < 0)

@@ -41,8 +41,8 @@ static void watch_keeper(struct keeper *k, pid_t keeper)
 {
     sigset_t term;
 
-    if (k->sup->keeper_pidfd >= 0)
-        return;
+    if (k->has_pidfd)
+        return; /* else the word is a predecessor's, its descriptor closed */
     (void)sigemptyset(&term);
     (void)sigaddset(&term, SIGTERM);
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
