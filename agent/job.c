@@ -240,13 +240,13 @@ void job_signal(const struct job *j, const struct signalfd_siginfo *si)
     pid_t to = j->own_group ? -j->pid : j->pid;
 
     if (j->pid == 0 || sig == SIGCHLD || from_terminal(si) ||
-        si->ssi_pid == (uint32_t)getpid()) /* SIGPIPE of our own log */
+        si->ssi_pid == (uint32_t)getpid() || /* SIGPIPE of our own log */
+        si->ssi_pid == (uint32_t)j->pid)     /* to its whole group */
         return;
-    if (si->ssi_code == SI_QUEUE && !j->own_group)
-        (void)sigqueue(to, sig,
-                       (union sigval){.sival_ptr =
-                                          (void *)(uintptr_t)si->ssi_ptr});
-    else
+    if (si->ssi_code != SI_QUEUE || j->own_group ||
+        sigqueue(to, sig,
+                 (union sigval){.sival_ptr = (void *)(uintptr_t)si->ssi_ptr}) !=
+            0)
         (void)kill(to, sig);
 }
 
