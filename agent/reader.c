@@ -111,13 +111,15 @@ static void on_socket(uv_poll_t *h, int status, int events)
 static void on_conn(uv_poll_t *h, int status, int events)
 {
     struct reader *r = reader_of((uv_handle_t *)h);
+    uint32_t conn = (uint32_t)(h - r->conn_polls);
 
-    (void)status; /* an error shows in the read, which ends the connection */
     (void)events;
     before_data(r);
-    saw(r,
-        ingress_stream_read(&r->g, (uint32_t)(h - r->conn_polls), STREAM_CALLS),
-        0);
+    saw(r, ingress_stream_read(&r->g, conn, STREAM_CALLS), 0);
+    /* libuv stops a handle that reports an error; the read that ends the
+     * connection may come behind more data. */
+    if (status < 0 && r->conn_watched[conn])
+        (void)uv_poll_start(h, UV_READABLE, on_conn);
 }
 
 static int watch_conn(void *arg, uint32_t conn)

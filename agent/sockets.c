@@ -274,8 +274,9 @@ int sockets_open(struct sockets *s, const struct config *cfg, bool exec_mode,
 
 bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd)
 {
-    struct sockaddr_un ours = {0};
-    struct sockaddr_un its = {0};
+    /* Longer than sockaddr_un: a path of 108 bytes comes with its end. */
+    struct sockaddr_storage ours = {0};
+    struct sockaddr_storage its = {0};
     socklen_t n_ours = sizeof(ours);
     socklen_t n_its = sizeof(its);
     socklen_t n = sizeof(int);
