@@ -97,8 +97,9 @@ static int open_control(const struct request *rq)
     }
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
         fprintf(stderr,
-                "%s: %s\nIs the agent running, by this user, and with a "
-                "control_socket? Name it with --socket or DD_CONTROL_SOCKET.\n",
+                "%s: %s\nIs the agent running? Name its control_socket, "
+                "which is its user's alone, with --socket or "
+                "DD_CONTROL_SOCKET.\n",
                 rq->socket, strerror(errno));
         if (fd >= 0)
             close(fd);
