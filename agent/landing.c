@@ -297,8 +297,13 @@ struct landing_place landing_place(const struct landing *l)
         p.pos = l->batch->pos;
         p.seq = l->batch->seq;
     } else if (p.what >= LANDING_CONN) {
-        const struct landing_recv *st =
-            landing_state(&l->conns[p.what - LANDING_CONN]);
+        const struct landing_recv *st;
+
+        /* The keeper must not fall over what a dead worker scribbled. */
+        if (p.what - LANDING_CONN >= l->n_conns ||
+            l->conns[p.what - LANDING_CONN].cur > 1)
+            return (struct landing_place){.what = LANDING_NOTHING};
+        st = landing_state(&l->conns[p.what - LANDING_CONN]);
 
         p.pos = st->pos;
         p.seq = st->seq;

@@ -271,6 +271,24 @@ static void deaths_at_other_records_are_none(void **state)
     }
 }
 
+/* The keeper reads this behind a worker that died of scribbled memory. */
+static void a_place_that_cannot_be_is_none(void **state)
+{
+    struct fixture *f = *state;
+    struct landing *l = &f->l;
+    const void *bytes;
+    size_t n;
+
+    l->head->applying = UINT32_MAX;
+    assert_int_equal(landing_place(l).what, LANDING_NOTHING);
+    assert_int_equal(landing_note_death(l, &bytes, &n), 0);
+    l->head->applying = LANDING_CONN + l->n_conns;
+    assert_int_equal(landing_note_death(l, &bytes, &n), 0);
+    l->head->applying = LANDING_BATCH;
+    l->batch->pos.record = UINT32_MAX;
+    assert_int_equal(landing_note_death(l, &bytes, &n), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +301,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_deaths_at_one_record_are_poison,
                                         datagrams, tear_down),
         cmocka_unit_test_setup_teardown(kills_from_outside_are_no_poison,
+                                        datagrams, tear_down),
+        cmocka_unit_test_setup_teardown(a_place_that_cannot_be_is_none,
                                         datagrams, tear_down),
         cmocka_unit_test_setup_teardown(deaths_at_other_records_are_none,
                                         datagrams, tear_down),
