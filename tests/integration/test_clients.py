@@ -18,6 +18,7 @@ LIBS = os.environ.get("RETRIEVER_CLIENT_LIBS",
                       os.path.join(ROOT, "build", "clients"))
 DATADOG = "datadog==0.56.0"
 HOT_SHOTS = "hot-shots@17.1.1"
+DATADOG_GO = "github.com/DataDog/datadog-go/v5@v5.9.1"
 
 
 def run(argv, **kw):
@@ -55,6 +56,28 @@ def node_hot_shots():
             raise unittest.SkipTest("npm cannot install %s: %s" % (
                 HOT_SHOTS, r.stdout.decode().strip()[-200:]))
     return os.path.join(target, "node_modules")
+
+
+def go_datadog():
+    """The program of clients/client.go, built with the Go library."""
+    if shutil.which("go") is None:
+        raise unittest.SkipTest("go is missing")
+    target = os.path.join(LIBS, DATADOG_GO.replace("/", "_"))
+    program = os.path.join(target, "client")
+    if not os.path.exists(program):
+        os.makedirs(target, exist_ok=True)
+        shutil.copy(os.path.join(ROOT, "tests", "integration", "clients",
+                                 "client.go"), target)
+        for argv in (["go", "mod", "init", "client"],
+                     ["go", "get", DATADOG_GO],
+                     ["go", "build", "-o", program, "."]):
+            r = run(argv, cwd=target)
+            if r.returncode != 0:
+                why = r.stdout.decode().strip()[-200:]
+                shutil.rmtree(target)
+                raise unittest.SkipTest("%s cannot be built: %s" % (
+                    DATADOG_GO, why))
+    return program
 
 
 class Clients(Case):
@@ -154,6 +177,30 @@ class Clients(Case):
         self.assertEqual(self.sum_of(totals, "js.timing.count"), 100)
         self.assertEqual(m["js.dist"]["count"], 100)
         self.assertEqual((totals["events"], totals["checks"]), (1, 1))
+
+    def go(self, address):
+        program = go_datadog()
+        self.start()
+        self.job([program, address(self.a)])
+        receipt, totals = self.finish()
+        m = totals["metrics"]
+        self.assertEqual(self.sum_of(totals, "go.count"), 100)
+        self.assertEqual(m["go.gauge"]["type"], "gauge")
+        self.assertEqual(self.sum_of(totals, "go.hist.count"), 100)
+        self.assertEqual(self.sum_of(totals, "go.timing.count"), 100)
+        self.assertEqual((m["go.dist"]["count"], m["go.dist"]["sum"]),
+                         (100, 5050))
+        self.assertIn("go.set", m)
+        self.assertEqual((totals["events"], totals["checks"]), (1, 1))
+
+    def test_go_datadog_udp(self):
+        self.go(lambda a: "127.0.0.1:%d" % a.port)
+
+    def test_go_datadog_uds(self):
+        self.go(lambda a: "unixgram://" + a.uds)
+
+    def test_go_datadog_uds_stream(self):
+        self.go(lambda a: "unixstream://" + a.stream)
 
     def test_python_statsd_udp(self):
         r = run([sys.executable, "-c", "import statsd"])
