@@ -175,6 +175,23 @@ int cmd_status(int argc, char **argv)
                : EXIT_FAILED;
 }
 
+/* The answer's numbers for people; its keys come in this order (barrier.c). */
+static void print_flush(const char *answer, bool flushed)
+{
+    unsigned long long samples, points, payloads, ambiguous, ms;
+
+    puts(flushed ? "everything received before this is delivered"
+                 : "the agent stopped before everything was delivered; its "
+                   "receipt names the rest");
+    if (sscanf(strchr(answer, ',') != NULL ? strchr(answer, ',') : "",
+               ",\"samples\":%llu,\"points\":%llu,\"payloads\":%llu,"
+               "\"ambiguous\":%llu,\"duration_ms\":%llu",
+               &samples, &points, &payloads, &ambiguous, &ms) == 5)
+        printf("samples %llu, points %llu, payloads %llu (ambiguous %llu), "
+               "%llu ms\n",
+               samples, points, payloads, ambiguous, ms);
+}
+
 int cmd_flush(int argc, char **argv)
 {
     char answer[512] = "";
@@ -197,9 +214,7 @@ int cmd_flush(int argc, char **argv)
         return EXIT_FAILED;
     flushed = strncmp(answer, "{\"flushed\":true", 15) == 0;
     if (!rq.json)
-        puts(flushed ? "everything received before this is delivered"
-                     : "the agent stopped before everything was delivered; "
-                       "its receipt names the rest");
+        print_flush(answer, flushed);
     return flushed ? EXIT_OK : EXIT_FAILED;
 }
 

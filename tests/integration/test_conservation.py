@@ -154,6 +154,10 @@ class Barrier(Case):
             self.assertEqual(answer["samples"], 100 + i)
             self.assertEqual(self.sum_of(intake.totals(), "f"), total)
         self.assertEqual(intake.totals()["replaced_points"], 0)
+        u.send("f:1|c\nf:1|c")
+        total += 2
+        text = agent.client("flush", "--wait").stdout.decode()
+        self.assertRegex(text, r"samples 2, points 1, payloads 1 ")
         self.assert_all_delivered(agent.stop())
         self.assertEqual(self.sum_of(intake.stop(), "f"), total)
 
