@@ -181,12 +181,16 @@ static int make_landing(struct keeper *k)
         .buffer_bytes = c->dogstatsd_buffer_bytes,
         .max_frame_bytes = c->stream_max_frame_bytes,
     };
+    int rc;
 
     for (uint32_t i = 0; i < k->sockets.n; i++) {
         if (k->sockets.entries[i].kind == SOCKET_UNIXSTREAM)
             opts.n_conns = c->stream_max_connections;
     }
-    return landing_create(&k->landing, &opts);
+    rc = landing_create(&k->landing, &opts);
+    if (rc == 0)
+        region_allow(&k->ingest, k->landing.map, k->landing.map_bytes);
+    return rc;
 }
 
 /* Locked by its own descriptor, which keeper and workers hold: a worker that

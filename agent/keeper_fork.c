@@ -30,6 +30,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agent/base/log.h"
 #include "agent/keeper_private.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -190,10 +191,13 @@ void keeper_after_worker(struct keeper *k, int status)
 {
     const void *bytes;
     size_t n_bytes;
+    int rc;
 
     atomic_store(&k->sup->serving, 0);
-    (void)region_rollback(&k->ingest);
-    (void)region_rollback(&k->store);
+    rc = region_rollback(&k->ingest);
+    if (region_rollback(&k->store) != 0 || rc != 0)
+        log_error("keeper", "the dead worker scribbled over its journal: what "
+                            "does not check is dropped and counted as damaged");
     if (!is_fault(status))
         landing_forget(&k->landing);
     else if (landing_note_death(&k->landing, &bytes, &n_bytes) == 2)

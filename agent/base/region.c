@@ -54,6 +54,8 @@ int region_create(struct region *r, const struct region_opts *opts)
     r->map_bytes = total;
     r->fd = fd;
     r->proof = NULL;
+    r->outside = NULL;
+    r->n_outside = 0;
     r->head->magic = REGION_MAGIC;
     snprintf(r->head->build, sizeof(r->head->build), "%s %s", RETRIEVER_VERSION,
              opts->name);
@@ -139,30 +141,58 @@ void region_shrink(struct region *r, unsigned range, size_t keep_bytes)
                     (off_t)(had - keep));
 }
 
-size_t region_rollback(struct region *r)
+void region_allow(struct region *r, const void *p, size_t n)
+{
+    r->outside = p;
+    r->n_outside = n;
+}
+
+static bool lies_within(const unsigned char *p, size_t n,
+                        const unsigned char *base, size_t n_base)
+{
+    return p >= base && n <= n_base && (size_t)(p - base) <= n_base - n;
+}
+
+/* Committed bytes only: the rest of a range is address space without pages. */
+static bool may_restore(const struct region *r, const unsigned char *p,
+                        size_t n)
+{
+    for (uint32_t i = 0; i < r->head->n_ranges; i++) {
+        if (lies_within(p, n, region_base(r, i), region_committed(r, i)))
+            return true;
+    }
+    return r->outside == NULL || lies_within(p, n, r->outside, r->n_outside);
+}
+
+int region_rollback(struct region *r)
 {
     struct region_journal *j = &r->head->journal;
     size_t at = atomic_load_explicit(&j->n_bytes, memory_order_relaxed);
-    size_t n_undone = 0;
+    int rc = at <= sizeof(j->bytes) ? 0 : -EBADMSG;
 
-    while (at > 0) {
-        uint64_t tail[2];
+    while (rc == 0 && at > 0) {
+        uint64_t tail[2] = {0};
         size_t padded;
 
-        REQUIRE(at >= sizeof(tail));
-        at -= sizeof(tail);
-        memcpy(tail, j->bytes + at, sizeof(tail));
+        if (at >= sizeof(tail)) {
+            at -= sizeof(tail);
+            memcpy(tail, j->bytes + at, sizeof(tail));
+        }
         padded = ((size_t)tail[1] + 7) & ~(size_t)7;
-        REQUIRE(padded <= at);
+        if (tail[1] == 0 || tail[1] > sizeof(j->bytes) || padded > at ||
+            !may_restore(r, (unsigned char *)(uintptr_t)tail[0],
+                         (size_t)tail[1])) {
+            rc = -EBADMSG;
+            break;
+        }
         at -= padded;
         memcpy((void *)(uintptr_t)tail[0], j->bytes + at, (size_t)tail[1]);
-        n_undone++;
     }
     /* Killed during the rollback, the successor does the whole of it again:
      * restoring is idempotent until this store. */
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&j->n_bytes, 0, memory_order_relaxed);
-    return n_undone;
+    return rc;
 }
 
 /* ---- Proof: roll each transaction back before it is committed ---------- */

@@ -68,7 +68,9 @@ struct region {
     struct region_head *head;
     size_t map_bytes;
     int fd;
-    struct region_proof *proof; /* tests only: see region_prove() */
+    struct region_proof *proof;   /* tests only: see region_prove() */
+    const unsigned char *outside; /* see region_allow() */
+    size_t n_outside;
 };
 
 enum region_rc { REGION_FULL = 1 };
@@ -95,8 +97,16 @@ int region_grow(struct region *r, unsigned range, size_t need_bytes);
  *  the next region_grow(). Nothing committed may refer to them. */
 void region_shrink(struct region *r, unsigned range, size_t keep_bytes);
 
-/** Undo what was not committed. Returns the number of saves undone. */
-size_t region_rollback(struct region *r);
+/** Saves may also name these @n bytes outside the region (a landing zone).
+ *  Without this call they may name any address. */
+void region_allow(struct region *r, const void *p, size_t n);
+
+/** Undo what was not committed. Returns 0, or -EBADMSG: the journal itself was
+ *  scribbled over by the writer that died. What could be undone, newest first, was;
+ *  the journal is empty; the region must be checked by whoever attaches next. No
+ *  address that the journal names is written outside the region and what
+ *  region_allow() added. */
+int region_rollback(struct region *r);
 
 static inline void *region_base(const struct region *r, unsigned range)
 {
@@ -132,7 +142,7 @@ static inline void region_save(struct region *r, const void *p, size_t n)
     size_t padded = (n + 7) & ~(size_t)7;
     uint64_t tail[2] = {(uint64_t)(uintptr_t)p, n};
 
-    REQUIRE(at + padded + sizeof(tail) <= REGION_JOURNAL_BYTES);
+    REQUIRE(n > 0 && at + padded + sizeof(tail) <= REGION_JOURNAL_BYTES);
     memcpy(j->bytes + at, p, n);
     memcpy(j->bytes + at + padded, tail, sizeof(tail));
     atomic_signal_fence(memory_order_seq_cst);
