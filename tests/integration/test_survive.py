@@ -79,8 +79,7 @@ class Kills(Case):
             for line in agent.err.all()) if m)
         print("%d kills, served again after: median %.1f ms, max %.1f ms"
               % (n_kills, gaps[len(gaps) // 2], gaps[-1]), flush=True)
-        # The sample may share its cores with anything; in full it may not.
-        self.assertLess(gaps[len(gaps) // 2], 10 if LONG else 50)
+        self.assertLess(gaps[len(gaps) // 2], 10)
 
     def test_worker_killed_during_the_stop(self):
         intake = self.intake("--latency", "1000")

@@ -26,8 +26,6 @@ ALLOWED = {
         "paces receiving: a short wait after a short batch",
     ("agent/reader_drain.c", "clock_nanosleep"):
         "stands for membarrier() where a sandbox refuses it",
-    ("agent/keeper_worker.c", "nanosleep"):
-        "the last receipt: nothing else is left to wait for",
     ("agent/send.c", "nanosleep"): "keeps the rate that was asked for",
     ("tests/unit/test_aggregator_number.c", "popen"):
         "asks Python's float() for a second opinion",
