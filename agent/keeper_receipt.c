@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The receipt when no worker is left to write it: what the sockets still hold is
- * taken and counted, then everything that is not delivered is named.
+ * The receipt when no worker is left to compose it: what the sockets still hold
+ * is taken and counted, then everything that is not delivered is named.
  *
  * This runs in a process of its own: a region that ended the workers may end it,
- * too, and the job's exit code must not hang on it. Then a second one writes the
- * receipt without touching the sockets.
+ * too, and the job's exit code must not hang on it. Then a second one composes
+ * the receipt without touching the sockets.
  */
 #include <errno.h>
 #include <signal.h>
@@ -22,6 +22,8 @@
 
 #define MODULE "keeper"
 #define LAST_RECEIPT_S 1
+#define PRINT_NS                                                               \
+    (500 * MS_NS)        /* the deadline is over: so long for a full pipe */
 #define LAST_CALLS 4096u /* receive calls per source: 32 MiB of datagrams */
 #define N_NOTES 16u
 
@@ -105,7 +107,7 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
     return 0;
 }
 
-static int receipt_status(struct keeper *k, bool with_sockets)
+static int compose(struct keeper *k, bool with_sockets)
 {
     struct supervision *sup = k->sup;
     const struct store_opts store_opts = {.max_bytes =
@@ -137,40 +139,42 @@ static int receipt_status(struct keeper *k, bool with_sockets)
     ledger_finish(&l);
     f.exit_status =
         ledger_exit_status(&l, atomic_load(&sup->dropped_before_stop));
-    ledger_emit_receipt(&l, &f, k->env.run_dir, keeper_now_ns() + 500 * MS_NS);
-    return f.exit_status;
+    receipt_compose(&sup->receipt, &l, &f);
+    return 0;
 }
 
-/* Returns the exit status, or -1 when the process ended otherwise. All signals
- * are blocked: SIGCHLD can be waited for. */
-static int receipt_process(struct keeper *k, bool with_sockets)
+/* However that process ends, the receipt is ready or not. All signals are
+ * blocked: SIGCHLD can be waited for. */
+static void compose_apart(struct keeper *k, bool with_sockets)
 {
     const struct timespec limit = {.tv_sec = LAST_RECEIPT_S};
     sigset_t child;
-    int status = 0;
     pid_t pid = fork();
 
     if (pid == 0)
-        _exit(receipt_status(k, with_sockets));
+        _exit(compose(k, with_sockets));
     (void)sigemptyset(&child);
     (void)sigaddset(&child, SIGCHLD);
-    while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) {
+    while (pid > 0 && waitpid(pid, NULL, WNOHANG) == 0) {
         if (sigtimedwait(&child, NULL, &limit) < 0 && errno == EAGAIN)
             (void)kill(pid, SIGKILL);
     }
-    return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 int keeper_last_receipt(struct keeper *k)
 {
-    int status = receipt_process(k, true);
+    struct receipt *r = &k->sup->receipt;
 
-    if (status < 0) {
+    compose_apart(k, true);
+    if (!receipt_is_ready(r)) {
         (void)region_rollback(&k->ingest);
-        status = receipt_process(k, false);
+        compose_apart(k, false);
     }
-    if (status >= 0)
-        return status;
-    log_error(MODULE, "the receipt was not written: shared memory is damaged");
-    return 1;
+    if (!receipt_is_ready(r)) {
+        log_error(MODULE,
+                  "the receipt was not written: shared memory is damaged");
+        return 1;
+    }
+    receipt_print(r, k->env.run_dir, keeper_now_ns() + PRINT_NS);
+    return atomic_load(&r->exit_status);
 }

@@ -126,15 +126,23 @@ static void log_death(const struct keeper *k, int status)
                  k->worker, WEXITSTATUS(status));
 }
 
-/* However it ended: nothing that it still had to do matters to anybody. */
-static bool wrote_receipt(struct keeper *k)
+static void print_receipt(struct keeper *k)
 {
-    if (atomic_load(&k->sup->receipt_written) == 0)
+    if (k->sup != NULL)
+        receipt_print(&k->sup->receipt, k->env.run_dir,
+                      atomic_load(&k->sup->deadline_ns));
+}
+
+/* However it ended: nothing that it still had to do matters to anybody. */
+static bool left_receipt(struct keeper *k)
+{
+    if (!receipt_is_ready(&k->sup->receipt))
         return false;
+    print_receipt(k);
     k->worker = 0;
     k->worker_over = true;
     k->restart_ns = 0;
-    k->exit_status = atomic_load(&k->sup->exit_status);
+    k->exit_status = atomic_load(&k->sup->receipt.exit_status);
     return true;
 }
 
@@ -143,7 +151,7 @@ static void on_worker_end(struct keeper *k, int status)
     bool served = atomic_load(&k->sup->serving) != 0;
     bool ever_served = atomic_load(&k->sup->worker_deaths) > 0 || served;
 
-    if (wrote_receipt(k))
+    if (left_receipt(k))
         return;
     if (WIFEXITED(status) && !ever_served) {
         k->worker = 0; /* it has said why */
@@ -268,6 +276,7 @@ static void on_doorbell(struct keeper *k)
 
     while (read(k->sup->to_keeper, &n, sizeof(n)) > 0)
         ;
+    print_receipt(k);
     if (atomic_exchange(&k->sup->command_stop, 0) == 0)
         return;
     if (!k->exec_mode) {
@@ -291,7 +300,7 @@ static void on_deadline(struct keeper *k)
     int status = SIGKILL;
 
     if (!k->config.keeper) { /* its state is in this process: no way back */
-        if (wrote_receipt(k))
+        if (left_receipt(k))
             _exit(k->exec_mode ? k->job.exit_code : k->exit_status);
         log_error(MODULE, "worker did not end by the deadline");
         _exit(k->exec_mode ? k->job.exit_code : EXIT_UNDELIVERED);
@@ -299,7 +308,7 @@ static void on_deadline(struct keeper *k)
     if (k->worker != 0) {
         (void)kill(k->worker, SIGKILL);
         (void)waitpid(k->worker, &status, 0);
-        if (wrote_receipt(k))
+        if (left_receipt(k))
             return;
         log_error(MODULE, "worker did not end by the deadline and was killed");
         k->worker = 0;
@@ -347,4 +356,5 @@ void keeper_watch(struct keeper *k)
         if (keeper_now_ns() >= kill_at(k))
             on_deadline(k);
     }
+    print_receipt(k); /* keeper: off, and the worker was done first */
 }

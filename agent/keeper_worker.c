@@ -61,8 +61,12 @@ _Noreturn static void be_worker(struct keeper *k, pid_t keeper)
     raise_oom_score();
     watch_keeper(k, keeper);
     status = worker_main(&k->env);
-    if (getppid() != keeper)
-        sockets_close(&k->sockets); /* nobody is left to unlink the paths */
+    if (getppid() != keeper) {
+        /* Nobody else is left to do it; the receipt may be printed already. */
+        receipt_print(&k->sup->receipt, k->env.run_dir,
+                      atomic_load(&k->sup->deadline_ns));
+        sockets_close(&k->sockets);
+    }
     _exit(status);
 }
 

@@ -6,23 +6,11 @@
  */
 #include "agent/ledger.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "agent/base/clock.h"
 #include "agent/base/json.h"
 #include "aggregator/series.h"
-
-#define RECEIPT_MAX_BYTES (64u * 1024)
 
 /* Samples in parts that are closed and not payloads yet. */
 static uint64_t unencoded_samples(const struct agg *agg, uint64_t last,
@@ -247,112 +235,4 @@ int ledger_write_json(const struct ledger *l, const struct ledger_facts *facts,
     ledger_write_members(l, facts, &j);
     json_end(&j);
     return json_finish(&j);
-}
-
-/* stderr is shared with the job and the shell, so its O_NONBLOCK is not ours to
- * set: a pipe or a terminal is opened once more, without blocking; a socket has
- * a flag per call; a file does not block. What cannot be opened again is asked
- * by poll() and may block when somebody else fills it in that moment. */
-static int open_stderr(bool *is_socket)
-{
-    struct stat st;
-
-    *is_socket = false;
-    if (fstat(STDERR_FILENO, &st) != 0)
-        return STDERR_FILENO;
-    *is_socket = S_ISSOCK(st.st_mode);
-    if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
-        int fd = open("/proc/self/fd/2",
-                      O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-
-        if (fd >= 0)
-            return fd;
-    }
-    return STDERR_FILENO;
-}
-
-static uint64_t left_ns(uint64_t deadline_ns)
-{
-    uint64_t now_ns = clock_mono_ns(&clock_real);
-
-    return now_ns < deadline_ns ? deadline_ns - now_ns : 0;
-}
-
-/* Somebody may read slowly: wait, but never past the deadline. */
-static void write_all(const char *p, size_t n, uint64_t deadline_ns)
-{
-    bool is_socket;
-    int fd = open_stderr(&is_socket);
-    struct pollfd pfd = {.fd = fd, .events = POLLOUT};
-
-    while (n > 0) {
-        uint64_t ns = left_ns(deadline_ns);
-        struct timespec wait = {.tv_sec = (time_t)(ns / CLOCK_NS_PER_S),
-                                .tv_nsec = (long)(ns % CLOCK_NS_PER_S)};
-        size_t some = n < PIPE_BUF ? n : PIPE_BUF;
-        int ready = ppoll(&pfd, 1, &wait, NULL);
-        ssize_t w;
-
-        if (ready == 0 || (ready < 0 && errno != EINTR))
-            break;
-        if (ready < 0)
-            continue;
-        w = is_socket ? send(fd, p, some, MSG_DONTWAIT | MSG_NOSIGNAL)
-                      : write(fd, p, some);
-        if (w > 0) {
-            p += w;
-            n -= (size_t)w;
-        } else if (w < 0 && errno != EINTR && errno != EAGAIN) {
-            break;
-        }
-    }
-    if (fd != STDERR_FILENO)
-        close(fd);
-}
-
-/* A closed pipe must not end the process by SIGPIPE, whatever the mask of the
- * thread that writes. */
-static void write_stderr(const char *p, size_t n, uint64_t deadline_ns)
-{
-    static const struct timespec at_once = {0};
-    sigset_t pipe_set, old, pending;
-    bool was_pending;
-
-    (void)sigemptyset(&pipe_set);
-    (void)sigaddset(&pipe_set, SIGPIPE);
-    (void)sigpending(&pending);
-    was_pending = sigismember(&pending, SIGPIPE) == 1;
-    (void)pthread_sigmask(SIG_BLOCK, &pipe_set, &old);
-    write_all(p, n, deadline_ns);
-    if (!was_pending)
-        (void)sigtimedwait(&pipe_set, NULL, &at_once);
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-}
-
-static void save_receipt(int run_dir, const struct buf *line)
-{
-    int fd =
-        openat(run_dir, "receipt.json.new",
-               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-    if (fd < 0)
-        return;
-    if (write(fd, line->data, line->n) == (ssize_t)line->n)
-        (void)renameat(run_dir, "receipt.json.new", run_dir, "receipt.json");
-    close(fd);
-}
-
-void ledger_emit_receipt(const struct ledger *l,
-                         const struct ledger_facts *facts, int run_dir,
-                         uint64_t deadline_ns)
-{
-    struct buf line;
-
-    buf_init(&line, RECEIPT_MAX_BYTES);
-    if (ledger_write_json(l, facts, &line) == 0 && buf_putc(&line, '\n') == 0) {
-        if (run_dir >= 0)
-            save_receipt(run_dir, &line);
-        write_stderr(line.data, line.n, deadline_ns);
-    }
-    buf_fini(&line);
 }

@@ -69,11 +69,4 @@ struct json;
 void ledger_write_members(const struct ledger *l,
                           const struct ledger_facts *facts, struct json *j);
 
-/** Emit the receipt: one line on stderr (may block until @deadline_ns of
- *  CLOCK_MONOTONIC on a full pipe, never longer), and receipt.json in @run_dir
- *  (-1 = none), replaced as a whole. */
-void ledger_emit_receipt(const struct ledger *l,
-                         const struct ledger_facts *facts, int run_dir,
-                         uint64_t deadline_ns);
-
 #endif

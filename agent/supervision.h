@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What keeper and worker tell each other: one page of shared memory and two
+ * What keeper and worker tell each other: words in shared memory and two
  * eventfd doorbells. State lies here, never in the number of rings, and it
  * outlives a worker: a successor finds the stop that its predecessor had begun.
  *
  * Thread:  each word has the one writer named beside it.
- * Memory:  one shared page for the life of the keeper.
+ * Memory:  one shared mapping for the life of the keeper.
  * Promise: words only move forward within one stop.
  */
 #ifndef RETRIEVER_AGENT_SUPERVISION_H
@@ -14,6 +14,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "agent/receipt.h"
 
 enum stop_reason {
     STOP_NONE,
@@ -60,8 +62,6 @@ struct supervision {
     _Atomic uint32_t command_stop; /* `retriever stop`: asks the keeper */
     _Atomic uint32_t stage;        /* enum stop_stage */
     _Atomic uint32_t stage_ms[STAGE_DONE];
-    _Atomic uint32_t receipt_written;
-    _Atomic int32_t exit_status;          /* valid with receipt_written */
     _Atomic uint64_t dropped_before_stop; /* samples; for the exit status */
 
     /* set before the first fork */
@@ -70,6 +70,8 @@ struct supervision {
     int to_worker;    /* eventfd: the keeper rings */
     int to_keeper;    /* eventfd: the worker rings */
     int keeper_pidfd; /* readable when the keeper is gone; -1 = none */
+
+    struct receipt receipt; /* a worker composes, the keeper prints */
 };
 
 #endif

@@ -10,7 +10,6 @@
  */
 #include "agent/worker.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -135,16 +134,20 @@ static void on_control_left(void *arg, struct control_request *rq)
     barrier_forget(&w->barrier, rq);
 }
 
+void worker_ring_keeper(const struct worker *w)
+{
+    uint64_t one = 1;
+
+    /* EAGAIN: it has been rung 2^64 times and will look. */
+    (void)!write(w->env->sup->to_keeper, &one, sizeof(one));
+}
+
 static void on_control_stop(void *arg)
 {
     struct worker *w = arg;
-    struct supervision *sup = w->env->sup;
-    uint64_t one = 1;
 
-    atomic_store(&sup->command_stop, 1);
-    if (write(sup->to_keeper, &one, sizeof(one)) < 0)
-        log_error(MODULE, "the keeper was not told to stop: %s",
-                  strerror(errno));
+    atomic_store(&w->env->sup->command_stop, 1);
+    worker_ring_keeper(w);
 }
 
 /* ---- Orders of the keeper ----------------------------------------------- */
@@ -192,6 +195,7 @@ static void on_keeper_gone(uv_poll_t *p, int status, int events)
     (void)status;
     (void)events;
     (void)uv_poll_stop(p);
+    w->keeper_is_gone = true;
     log_error(MODULE, "the keeper died; delivering what is here and stopping");
     if (atomic_load(&sup->stop_request) == STOP_NONE) {
         atomic_store(&sup->stop_at_ns, now_ns);

@@ -65,6 +65,7 @@ struct worker {
     uv_poll_t doorbell;
     uv_poll_t keeper_gone;
     bool has_keeper_gone;
+    bool keeper_is_gone;
     unsigned n_closing; /* closed callbacks that are still to come */
 };
 
@@ -75,6 +76,9 @@ static inline uint64_t worker_now_ns(void)
 
 /** The ledger as it is now. */
 void worker_collect(struct worker *w, struct ledger *l);
+
+/** There is something for the keeper in the supervision. */
+void worker_ring_keeper(const struct worker *w);
 
 /** Close everything; the loop ends when all is closed. Once. */
 void worker_begin_teardown(struct worker *w);

@@ -28,7 +28,7 @@ static void give_up_the_rest(struct worker *w)
     store_drop_rest(w->store, DROP_DEADLINE);
 }
 
-static void write_receipt(struct worker *w)
+static void compose_receipt(struct worker *w)
 {
     struct supervision *sup = w->env->sup;
     struct ledger l;
@@ -48,9 +48,11 @@ static void write_receipt(struct worker *w)
     if (f.exit_status == 4)
         log_error(MODULE, "the ledger does not balance; please report this "
                           "with the receipt below");
-    ledger_emit_receipt(&l, &f, w->env->run_dir, w->life.deadline_ns);
-    atomic_store(&sup->exit_status, f.exit_status);
-    atomic_store(&sup->receipt_written, 1);
+    receipt_compose(&sup->receipt, &l, &f);
+    if (w->keeper_is_gone)
+        receipt_print(&sup->receipt, w->env->run_dir, w->life.deadline_ns);
+    else
+        worker_ring_keeper(w);
 }
 
 static void enter_stage(struct worker *w)
@@ -81,7 +83,7 @@ static void enter_stage(struct worker *w)
         break;
     case STAGE_RECEIPT:
         barrier_abort(&w->barrier);
-        write_receipt(w);
+        compose_receipt(w);
         break;
     case STAGE_DONE:
         worker_begin_teardown(w);
