@@ -126,6 +126,8 @@ struct config {
 
     /* Delivery. */
     uint64_t store_max_bytes; /* resolved: depends on run_path */
+    double storage_max_disk_ratio;
+    uint32_t storage_outdated_days;
     uint32_t forwarder_timeout_ms;
     uint32_t forwarder_max_concurrent;
     uint32_t forwarder_backoff_base_ms;

@@ -559,8 +559,22 @@ const struct config_key config_keys[] = {
      RANGE(1 * MIB, 64 * GIB),
      FIELD(store_max_bytes),
      .def_note = "16 MiB without run_path, 256 MiB with",
-     .help = "Payloads that wait for the intake; when full the oldest is "
-             "dropped and counted."},
+     .help = "Payloads that wait for the intake, on disk with run_path, else "
+             "in memory; when full the oldest is dropped and counted."},
+    {.name = "forwarder_storage_max_disk_ratio",
+     .type = KEY_DOUBLE,
+     .def = "0.8",
+     RANGE(0.01, 1),
+     FIELD(storage_max_disk_ratio),
+     .help = "With run_path: payloads are written while no more than this "
+             "share of the filesystem is used."},
+    {.name = "forwarder_outdated_file_in_days",
+     .type = KEY_INT,
+     .def = "10",
+     RANGE(1, 3650),
+     FIELD(storage_outdated_days),
+     .help = "With run_path: payloads older than this at a start are dropped "
+             "and counted."},
     {.name = "forwarder_retry_queue_payloads_max_size",
      BYTES,
      .def = "auto",
@@ -621,8 +635,8 @@ const struct config_key config_keys[] = {
      .def_note = "none",
      .check = check_absolute,
      FIELD(run_path),
-     .help = "Folder for what must outlive the process: stamps and the last "
-             "receipt. Made with mode 0700, locked: a second agent "
+     .help = "Folder for what must outlive the process: payloads, stamps and "
+             "the last receipt. Made with mode 0700, locked: a second agent "
              "refuses."},
     {.name = "control_socket",
      .type = KEY_STRING,

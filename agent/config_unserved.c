@@ -43,9 +43,11 @@ static const struct unsupported unsupported[] = {
     {"ebpf", "no kernel programs are loaded"},
     {"secret_backend_command", "secret handles are not resolved"},
     {"forwarder_storage_max_size_in_bytes",
-     "payloads wait in memory, up to store_max_bytes"},
+     "store_max_bytes bounds the payloads that wait, and run_path keeps them "
+     "on "
+     "disk"},
     {"forwarder_storage_path",
-     "payloads wait in memory, up to store_max_bytes"},
+     "payloads wait in memory unless run_path names a folder"},
     {"fips", "no FIPS proxy is used"},
     {"statsd_compat", "gauge deltas are read as absolute values"},
 };
@@ -140,13 +142,11 @@ static const char *const agents[] = {
     "forwarder_high_prio_buffer_size",
     "forwarder_low_prio_buffer_size",
     "forwarder_num_workers",
-    "forwarder_outdated_file_in_days",
     "forwarder_recovery_interval",
     "forwarder_recovery_reset",
     "forwarder_requeue_buffer_size",
     "forwarder_retry_queue_capacity_time_interval_sec",
     "forwarder_retry_queue_max_size",
-    "forwarder_storage_max_disk_ratio",
     "gpu",
     "gpu_monitoring",
     "ha_agent",

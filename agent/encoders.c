@@ -22,17 +22,29 @@
 #define MODULE "encoder"
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 2000
+/* Parts of one flush come within this. */
+#define SYNC_AGE_MS 5000
 
 /* What the thread asks of the loop. */
-enum call_kind { CALL_NONE, CALL_ROOM, CALL_COMMIT };
+enum call_kind {
+    CALL_NONE,
+    CALL_ROOM,
+    CALL_DISK_ROOM,
+    CALL_RESTORE,
+    CALL_COMMIT,
+    CALL_SYNCED
+};
 
 struct call {
     enum call_kind kind;
-    size_t n_bytes;                     /* CALL_ROOM */
+    size_t n_bytes;                     /* CALL_ROOM, CALL_DISK_ROOM */
     uint64_t seq;                       /* CALL_COMMIT */
     const struct encode_result *result; /* CALL_COMMIT */
-    int rc;
+    int rc; /* the answer; CALL_SYNCED: the question */
 };
+
+/* What was on disk when this process started. */
+enum disk_phase { DISK_LIST, DISK_READ, DISK_DONE };
 
 struct encoders {
     struct encoders_opts opts;
@@ -40,6 +52,7 @@ struct encoders {
     struct encoder *encoder; /* the thread's */
     int64_t saved_stamp_s;   /* the thread's */
     bool stamp_failed;       /* the thread's */
+    enum disk_phase phase;   /* the thread's */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -49,12 +62,15 @@ struct encoders {
     int64_t last_stamp_s; /* of all parts wanted */
     bool have_endpoint;
     bool stopping;
+    bool sync_wanted;
     bool ending;
     bool ended;
     struct call call;
 
     /* the loop's */
     uint64_t done_seq;
+    encoders_synced_fn *synced;
+    void *synced_arg;
     uv_async_t bell;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -82,17 +98,29 @@ static int make_room(void *arg, size_t n)
     return call_loop(arg, (struct call){.kind = CALL_ROOM, .n_bytes = n});
 }
 
-/* Part @seq is asked for. False: the end. */
-static bool wait_for_part(struct encoders *e, uint64_t seq)
+enum work { WORK_END, WORK_PART, WORK_SYNC, WORK_DISK };
+
+/* What comes next; a part before all else. @disk: there is something to read from
+ * disk meanwhile, but no time for it in a stop: it is there for the next life. */
+static enum work wait_for_work(struct encoders *e, uint64_t seq, bool disk)
 {
-    bool go;
+    enum work w;
 
     pthread_mutex_lock(&e->lock);
-    while (!e->ending && e->wanted < seq)
+    for (;;) {
+        w = e->ending              ? WORK_END
+            : e->wanted >= seq     ? WORK_PART
+            : e->sync_wanted       ? WORK_SYNC
+            : disk && !e->stopping ? WORK_DISK
+                                   : WORK_END;
+        if (w != WORK_END || e->ending)
+            break;
         pthread_cond_wait(&e->changed, &e->lock);
-    go = !e->ending;
+    }
+    if (w == WORK_SYNC)
+        e->sync_wanted = false;
     pthread_mutex_unlock(&e->lock);
-    return go;
+    return w;
 }
 
 /* False: the end came first. */
@@ -171,6 +199,43 @@ static void save_stamp(struct encoders *e, int64_t stamp_s)
     e->stamp_failed = rc != 0;
 }
 
+/* The folder is looked through before anything is written to it. While that fails
+ * it is tried again with each part, and payloads wait in memory alone. */
+static void list_disk(struct encoders *e)
+{
+    if (e->phase != DISK_LIST || store_list(e->opts.store) != 0)
+        return;
+    (void)call_loop(e, (struct call){.kind = CALL_RESTORE});
+    e->phase = DISK_READ;
+}
+
+/* Some more of what earlier lives left. */
+static void read_disk(struct encoders *e)
+{
+    bool more = store_read_some(e->opts.store);
+
+    (void)call_loop(e, (struct call){.kind = CALL_RESTORE});
+    if (!more)
+        e->phase = DISK_DONE;
+}
+
+/* Before the part is committed: frozen means on disk. What waits for the intake
+ * since an earlier flush is made to outlive a power loss; where the intake takes
+ * everything at once, nothing ever is. */
+static void write_part(struct encoders *e, const struct encode_result *r)
+{
+    uint64_t need = 0;
+
+    list_disk(e);
+    (void)store_sync(e->opts.store, SYNC_AGE_MS);
+    while (store_write_drafts(e->opts.store, r->drafts, r->n_drafts, &need) !=
+           0) {
+        if (call_loop(e, (struct call){.kind = CALL_DISK_ROOM,
+                                       .n_bytes = need}) != 0)
+            break;
+    }
+}
+
 /* False: the end came while memory was short; the part stays where it is. */
 static bool encode_part(struct encoders *e, uint64_t seq)
 {
@@ -194,6 +259,7 @@ static bool encode_part(struct encoders *e, uint64_t seq)
         result = (struct encode_result){0};
     }
     save_stamp(e, stamp_s);
+    write_part(e, &result);
     (void)call_loop(e, (struct call){.kind = CALL_COMMIT,
                                      .seq = seq,
                                      .result = &result});
@@ -204,12 +270,20 @@ static void *run(void *arg)
 {
     struct encoders *e = arg;
     uint64_t next = e->done_seq + 1; /* set before the thread was started */
+    enum work w;
 
-    while (wait_for_part(e, next)) {
-        if (!encode_part(e, next))
+    list_disk(e);
+    do {
+        w = wait_for_work(e, next, e->phase == DISK_READ);
+        if (w == WORK_PART && !encode_part(e, next++))
             break;
-        next++;
-    }
+        if (w == WORK_DISK)
+            read_disk(e);
+        if (w == WORK_SYNC)
+            (void)call_loop(e,
+                            (struct call){.kind = CALL_SYNCED,
+                                          .rc = store_sync(e->opts.store, 0)});
+    } while (w != WORK_END);
     pthread_mutex_lock(&e->lock);
     e->ended = true;
     /* Within the lock: the bell must not be closed before it is rung. */
@@ -270,8 +344,21 @@ static void on_bell(uv_async_t *bell)
     case CALL_ROOM:
         answer(e, store_evict(e->opts.store, c.n_bytes));
         break;
+    case CALL_DISK_ROOM:
+        answer(e, store_make_disk_room(e->opts.store, c.n_bytes));
+        break;
+    case CALL_RESTORE:
+        store_restore(e->opts.store);
+        answer(e, 0);
+        if (e->opts.restored != NULL)
+            e->opts.restored(e->opts.arg);
+        break;
     case CALL_COMMIT:
         commit(e, &c);
+        break;
+    case CALL_SYNCED:
+        answer(e, 0);
+        e->synced(e->synced_arg, c.rc);
         break;
     }
     if (ended && !uv_is_closing((uv_handle_t *)bell)) {
@@ -346,6 +433,7 @@ void encoders_set_stopping(struct encoders *e, bool stopping)
 {
     pthread_mutex_lock(&e->lock);
     e->stopping = stopping;
+    pthread_cond_broadcast(&e->changed);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -353,6 +441,16 @@ void encoders_set_endpoint(struct encoders *e, bool have_endpoint)
 {
     pthread_mutex_lock(&e->lock);
     e->have_endpoint = have_endpoint;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void encoders_sync(struct encoders *e, encoders_synced_fn *fn, void *arg)
+{
+    e->synced = fn;
+    e->synced_arg = arg;
+    pthread_mutex_lock(&e->lock);
+    e->sync_wanted = true;
+    pthread_cond_broadcast(&e->changed);
     pthread_mutex_unlock(&e->lock);
 }
 

@@ -10,7 +10,9 @@
  * Thread:  all functions and callbacks on the loop.
  * Memory:  one encoder; the parts waiting are a pair of sequence numbers.
  * Promise: done runs once for each part, in order, after its payloads were
- *          frozen. With a run_dir the part's stamp is in its file before that.
+ *          frozen. With a run_dir the part's stamp is in its file before that,
+ *          and with a store on disk the payloads are. What earlier lives left
+ *          there is read in between, never while a part waits or in a stop.
  *          Memory that is short delays a part and never loses it.
  */
 #ifndef RETRIEVER_AGENT_ENCODERS_H
@@ -28,6 +30,9 @@ struct encoders; /* opaque */
 /** Part @seq became payloads; its memory may be released. */
 typedef void encoders_done_fn(void *arg, uint64_t seq);
 
+/** What encoders_sync() asked for is done; @rc: 0 or -errno. */
+typedef void encoders_synced_fn(void *arg, int rc);
+
 /** Everything borrowed until closed. make_room and arg of @encode are not used:
  *  they are the encoders' own. */
 struct encoders_opts {
@@ -37,6 +42,8 @@ struct encoders_opts {
     const struct encode_config *encode;
     int run_dir; /* for the stamp file; -1 = none */
     encoders_done_fn *done;
+    void (*restored)(void *arg); /* payloads of earlier lives came; NULL = none
+                                    is told */
     void *arg;
 };
 
@@ -52,6 +59,10 @@ void encoders_set_endpoint(struct encoders *e, bool have_endpoint);
 
 /** From the next part on, the faster level (or not). */
 void encoders_set_stopping(struct encoders *e, bool stopping);
+
+/** What is on disk shall outlive a power loss, when the parts wanted so far are
+ *  done. @fn runs once, from the loop; not after encoders_stop(). */
+void encoders_sync(struct encoders *e, encoders_synced_fn *fn, void *arg);
 
 /** Last part that is done. */
 uint64_t encoders_done(const struct encoders *e);

@@ -28,6 +28,7 @@
 #include "agent/cli.h"
 #include "agent/keeper_private.h"
 #include "agent/stamps.h"
+#include "agent/wiring.h"
 #include "aggregator/agg.h"
 #include "forwarder/store.h"
 
@@ -167,7 +168,7 @@ static int make_regions(struct keeper *k)
     int rc;
 
     agg_reserve(agg, c->dogstatsd_context_limit, c->memory_limit_bytes);
-    store_reserve(store, c->store_max_bytes);
+    store_reserve(store, wiring_store_memory_bytes(c));
     rc = region_create(&k->ingest, &ingest_opts);
     if (rc == 0)
         rc = region_create(&k->store, &store_opts);
@@ -289,6 +290,9 @@ static void fill_env(struct keeper *k)
         e->seed[0] = keeper_now_ns();
         e->seed[1] = (uint64_t)clock_wall_ns(&clock_real);
     }
+    if (getrandom(&e->life, sizeof(e->life), GRND_NONBLOCK) !=
+        (ssize_t)sizeof(e->life))
+        e->life = keeper_now_ns() ^ (uint64_t)clock_wall_ns(&clock_real);
 }
 
 int keeper_watch_signals(struct keeper *k)

@@ -110,8 +110,7 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
 static int compose(struct keeper *k, bool with_sockets)
 {
     struct supervision *sup = k->sup;
-    const struct store_opts store_opts = {.max_bytes =
-                                              k->config.store_max_bytes};
+    struct wiring_store store_wiring;
     uint32_t stage_ms[STAGE_DONE];
     struct ledger_facts f = {
         .reason = stop_reason_name(atomic_load(&sup->stop_request)),
@@ -128,12 +127,14 @@ static int compose(struct keeper *k, bool with_sockets)
 
     for (int i = 0; i < STAGE_DONE; i++)
         stage_ms[i] = atomic_load(&sup->stage_ms[i]);
+    wiring_store(&store_wiring, &k->env);
     if (wiring_init(&w, &k->env, 0) != 0 ||
         agg_create(&agg, &k->ingest, &w.agg) != 0 ||
-        store_open(&store, &k->store, &store_opts) != 0)
+        store_open(&store, &k->store, &store_wiring.opts) != 0)
         return 1;
     if (with_sockets)
         (void)take_the_rest(k, agg, &w.parser);
+    (void)store_save_rest(store);
     reader_view_of(agg, &view);
     ledger_collect(&l, &view, agg, store);
     ledger_finish(&l);

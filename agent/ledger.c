@@ -38,6 +38,7 @@ void ledger_collect(struct ledger *out, const struct reader_view *view,
     out->ingest = view->counts;
     out->agg = view->agg;
     out->delivery = *store_counts(store);
+    out->restored = *store_restored(store);
     store_stats(store, &out->store);
     for (int t = 0; t < TRANSPORT_N; t++)
         out->received += out->ingest.received[t];
@@ -48,6 +49,9 @@ void ledger_collect(struct ledger *out, const struct reader_view *view,
     out->delivery.dropped[DROP_DAMAGED] += out->ingest.damaged;
     for (int c = 0; c < DROP_N; c++)
         out->dropped += out->delivery.dropped[c];
+    for (int c = 0; c < DROP_N; c++)
+        out->restored_dropped += out->restored.counts.dropped[c];
+    out->restored_in_flight = out->store.restored_load.n_samples;
     out->open = out->agg.open_samples;
     out->unencoded = unencoded_samples(agg, view->closed_seq, store);
     out->in_flight = out->unencoded + out->store.load.n_samples;
@@ -60,21 +64,34 @@ void ledger_finish(struct ledger *l)
     l->delivery.dropped[DROP_DEADLINE] += late;
     l->dropped += late;
     l->open = l->unencoded = l->in_flight = 0;
+    l->restored.counts.dropped[DROP_DEADLINE] += l->restored_in_flight;
+    l->restored_dropped += l->restored_in_flight;
+    l->restored_in_flight = 0;
+}
+
+uint64_t ledger_dropped(const struct ledger *l)
+{
+    return l->dropped + l->restored_dropped;
 }
 
 bool ledger_balances(const struct ledger *l)
 {
     return l->received == l->rejected + l->filtered + l->ingest.aggregated &&
            l->ingest.aggregated == l->delivery.delivered + l->delivery.saved +
-                                       l->dropped + l->in_flight + l->open;
+                                       l->dropped + l->in_flight + l->open &&
+           l->restored.accepted.n_samples ==
+               l->restored.counts.delivered + l->restored.counts.saved +
+                   l->restored_dropped + l->restored_in_flight;
 }
 
 int ledger_exit_status(const struct ledger *l, uint64_t dropped_before_stop)
 {
     if (!ledger_balances(l))
         return 4;
-    return l->dropped > dropped_before_stop || l->open + l->in_flight > 0 ? 3
-                                                                          : 0;
+    return ledger_dropped(l) > dropped_before_stop ||
+                   l->open + l->in_flight + l->restored_in_flight > 0
+               ? 3
+               : 0;
 }
 
 static void member_u64(struct json *j, const char *key, uint64_t v)
@@ -118,21 +135,21 @@ static void write_rejected(const struct ledger *l, struct json *j)
     json_end(j);
 }
 
-static void write_dropped(const struct ledger *l, struct json *j)
+static void write_dropped(const struct delivery_counts *d, struct json *j)
 {
     json_key(j, "dropped");
     json_object(j);
     for (int c = 0; c < DROP_N; c++) {
-        if (c != DROP_HTTP && l->delivery.dropped[c] > 0)
-            member_u64(j, drop_cause_name(c), l->delivery.dropped[c]);
+        if (c != DROP_HTTP && d->dropped[c] > 0)
+            member_u64(j, drop_cause_name(c), d->dropped[c]);
     }
     for (int i = 0; i < STORE_N_HTTP_CODES; i++) {
         char key[16];
 
-        if (l->delivery.dropped_http[i] == 0)
+        if (d->dropped_http[i] == 0)
             continue;
         snprintf(key, sizeof(key), "http_%d", i + 100);
-        member_u64(j, key, l->delivery.dropped_http[i]);
+        member_u64(j, key, d->dropped_http[i]);
     }
     json_end(j);
 }
@@ -144,7 +161,7 @@ static void write_delivery(const struct ledger *l, struct json *j)
     member_u64(j, "aggregated", l->ingest.aggregated);
     member_u64(j, "delivered", d->delivered);
     member_u64(j, "saved", d->saved);
-    write_dropped(l, j);
+    write_dropped(d, j);
     member_u64(j, "in_flight", l->in_flight);
     member_u64(j, "open", l->open);
     member_u64(j, "points", d->points_delivered);
@@ -174,7 +191,9 @@ static void write_beside(const struct ledger *l, const struct ledger_facts *f,
     const struct ingest_counts *c = &l->ingest;
 
     member_u64(j, "folded", c->folded);
-    member_u64(j, "delivered_old", c->delivered_old);
+    member_u64(j, "delivered_old",
+               c->delivered_old + l->delivery.delivered_old +
+                   l->restored.counts.delivered_old);
     json_key(j, "kernel_drops");
     json_object(j);
     member_u64(j, "udp", c->kernel_drops[TRANSPORT_UDP]);
@@ -195,12 +214,32 @@ static void write_beside(const struct ledger *l, const struct ledger_facts *f,
     json_end(j);
 }
 
+/* Left out by an agent that found nothing. */
+static void write_restored(const struct ledger *l, struct json *j)
+{
+    const struct store_books *b = &l->restored;
+
+    if (b->n_payloads == 0 && l->store.disk.n_damaged_bytes == 0)
+        return;
+    json_key(j, "restored");
+    json_object(j);
+    member_u64(j, "payloads", b->n_payloads);
+    member_u64(j, "samples", b->accepted.n_samples);
+    member_u64(j, "delivered", b->counts.delivered);
+    member_u64(j, "saved", b->counts.saved);
+    write_dropped(&b->counts, j);
+    member_u64(j, "in_flight", l->restored_in_flight);
+    member_u64(j, "damaged_bytes", l->store.disk.n_damaged_bytes);
+    json_end(j);
+}
+
 void ledger_write_members(const struct ledger *l,
                           const struct ledger_facts *facts, struct json *j)
 {
     write_received(l, j);
     write_rejected(l, j);
     write_delivery(l, j);
+    write_restored(l, j);
     write_beside(l, facts, j);
 }
 

@@ -4,10 +4,12 @@
  *
  *   received   = rejected(reason) + filtered(reason) + aggregated
  *   aggregated = delivered + saved + dropped(cause) + in_flight + open
+ *   restored   = delivered + saved + dropped(cause) + in_flight
  *
  * The unit is the sample: one value of one metric after unpacking. in_flight is
  * counted from the payloads and parts that exist, not derived, so the second
- * line is a check and not a definition.
+ * line is a check and not a definition. The third is about payloads that earlier
+ * lives left on disk: they were received then, and have books of their own.
  *
  * Thread:  the loop, or the keeper when no worker lives.
  * Memory:  a snapshot of some 8 KiB by value.
@@ -25,12 +27,15 @@
 struct ledger {
     struct ingest_counts ingest;
     struct delivery_counts delivery;
+    struct store_books restored; /* of earlier lives, found on disk */
     struct agg_stats agg;
     struct store_stats store;
     uint64_t received, rejected, filtered, dropped; /* sums */
-    uint64_t open;               /* aggregated, not in a closed part */
-    uint64_t unencoded;          /* in closed parts that are not payloads yet */
-    uint64_t in_flight;          /* unencoded + in unsettled payloads */
+    uint64_t open;      /* aggregated, not in a closed part */
+    uint64_t unencoded; /* in closed parts that are not payloads yet */
+    uint64_t in_flight; /* unencoded + in unsettled payloads */
+    uint64_t restored_dropped;
+    uint64_t restored_in_flight;
     uint64_t left_for_successor; /* datagrams in sockets others hold too */
 };
 
@@ -53,6 +58,9 @@ struct ledger_facts {
     const uint32_t *stage_ms; /* STAGE_DONE of them; NULL = none */
     uint32_t worker_deaths;
 };
+
+/** Samples dropped, of earlier lives too. */
+uint64_t ledger_dropped(const struct ledger *l);
 
 /** Exit status of `run` that this ledger means: 0, 3 (more was dropped than the
  *  @dropped_before_stop samples) or 4. See docs/receipt.md. */

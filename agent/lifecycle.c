@@ -113,7 +113,7 @@ static bool stage_over(const struct lifecycle *l,
         event = f->encoded;
         break;
     case STAGE_DELIVER:
-        event = f->delivered;
+        event = f->delivered && !f->unsynced;
         break;
     case STAGE_SAVE:
     case STAGE_RECEIPT:

@@ -47,6 +47,7 @@ struct lifecycle_facts {
     bool closed;            /* all parts closed (end of close) */
     bool encoded;           /* all payloads frozen (end of encode) */
     bool delivered;         /* store empty, nothing in flight */
+    bool unsynced; /* what cannot be delivered is being synced to disk */
 };
 
 struct lifecycle {

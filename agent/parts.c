@@ -82,6 +82,14 @@ static void on_done(void *arg, uint64_t seq)
     p->opts.on_encoded(p->opts.arg, seq);
 }
 
+static void on_restored(void *arg)
+{
+    struct parts *p = arg;
+
+    if (p->closed == NULL)
+        p->opts.on_restored(p->opts.arg);
+}
+
 int parts_start(struct parts **out, const struct parts_opts *opts)
 {
     struct parts *p = calloc(1, sizeof(*p));
@@ -93,6 +101,7 @@ int parts_start(struct parts **out, const struct parts_opts *opts)
     p->opts = *opts;
     eo.agg = reader_agg(opts->reader);
     eo.done = on_done;
+    eo.restored = opts->on_restored != NULL ? on_restored : NULL;
     eo.arg = p;
     rc = encoders_start(&p->encoders, &eo);
     if (rc != 0) {
@@ -138,6 +147,11 @@ void parts_set_stopping(struct parts *p)
     p->stopping = true;
     encoders_set_stopping(p->encoders, true);
     parts_hurry(p, true);
+}
+
+void parts_sync(struct parts *p, encoders_synced_fn *fn, void *arg)
+{
+    encoders_sync(p->encoders, fn, arg);
 }
 
 void parts_set_endpoint(struct parts *p, bool have_endpoint)

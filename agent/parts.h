@@ -21,10 +21,13 @@ struct parts; /* opaque */
 
 struct parts_opts {
     struct reader *reader;
-    uint64_t delay_ns;             /* between closing and encoding */
-    struct encoders_opts encoders; /* agg, done and arg are set here */
+    uint64_t delay_ns; /* between closing and encoding */
+    struct encoders_opts
+        encoders; /* agg, done, restored and arg are set here */
     /** Part @seq became payloads. */
     void (*on_encoded)(void *arg, uint64_t seq);
+    /** Payloads of earlier lives came; NULL = nobody is told. */
+    void (*on_restored)(void *arg);
     void *arg;
 };
 
@@ -46,6 +49,9 @@ uint64_t parts_encoded(const struct parts *p);
 
 /** An API key came: from the next part on there is somebody to send to. */
 void parts_set_endpoint(struct parts *p, bool have_endpoint);
+
+/** See encoders_sync(); not after parts_stop(). */
+void parts_sync(struct parts *p, encoders_synced_fn *fn, void *arg);
 
 /** Finish the part under way and end the encoder, which reads the reader's
  *  memory until @closed runs. */

@@ -39,6 +39,10 @@ void status_write_json(const struct status *s, struct buf *out)
     json_u64(&j, s->ledger.store.n_payloads);
     json_key(&j, "bytes");
     json_u64(&j, s->ledger.store.bytes);
+    json_key(&j, "disk_bytes");
+    json_u64(&j, s->ledger.store.disk.n_bytes);
+    json_key(&j, "disk_failing");
+    json_bool(&j, s->ledger.store.disk.failing);
     json_end(&j);
     json_key(&j, "intake");
     json_object(&j);
@@ -122,5 +126,10 @@ void status_write_text(const struct status *s, struct buf *out)
     row(out, "payloads sent", l->delivery.payloads_sent);
     row(out, "payloads retried", l->delivery.payloads_retried);
     row(out, "payloads waiting", l->store.n_payloads);
+    if (l->restored.n_payloads > 0) {
+        row(out, "restored samples", l->restored.accepted.n_samples);
+        row(out, "restored, delivered", l->restored.counts.delivered);
+        row(out, "restored, in flight", l->restored_in_flight);
+    }
     row(out, "worker deaths", s->facts.worker_deaths);
 }

@@ -147,6 +147,33 @@ int wiring_init(struct wiring *w, const struct worker_env *env,
     return 0;
 }
 
+size_t wiring_store_memory_bytes(const struct config *c)
+{
+    static const struct store_disk_opts some;
+    const struct store_opts opts = {
+        .max_bytes = c->store_max_bytes,
+        .disk = c->run_path[0] != '\0' ? &some : NULL,
+    };
+
+    return store_memory_bytes(&opts);
+}
+
+void wiring_store(struct wiring_store *w, const struct worker_env *env)
+{
+    const struct config *c = env->config;
+
+    *w = (struct wiring_store){
+        .opts = {.max_bytes = c->store_max_bytes, .life = env->life},
+        .disk = {.run_dir = env->run_dir,
+                 .max_ratio = c->storage_max_disk_ratio,
+                 .outdated_s = (int64_t)c->storage_outdated_days * 86400},
+    };
+    if (env->run_dir >= 0)
+        w->opts.disk = &w->disk;
+    else /* exec goes on without it, in the memory that there is */
+        w->opts.max_bytes = wiring_store_memory_bytes(c);
+}
+
 void wiring_fini(struct wiring *w)
 {
     free(w->tags);

@@ -26,6 +26,15 @@ struct wiring {
     struct view *prefix_exempt;
 };
 
+/** The store's options, and what they point to. */
+struct wiring_store {
+    struct store_opts opts;
+    struct store_disk_opts disk;
+};
+void wiring_store(struct wiring_store *w, const struct worker_env *env);
+/** Bytes of bodies that the store's region must have room for. */
+size_t wiring_store_memory_bytes(const struct config *c);
+
 /** @last_stamp_s: last stamp that an earlier life used; 0 = unknown. Returns 0 or
  *  -ENOMEM. */
 int wiring_init(struct wiring *w, const struct worker_env *env,

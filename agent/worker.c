@@ -60,6 +60,14 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
     worker_advance(w);
 }
 
+/* From earlier lives. */
+static void on_restored(void *arg)
+{
+    struct worker *w = arg;
+
+    forwarder_kick(w->forwarder);
+}
+
 static void on_part_encoded(void *arg, uint64_t seq)
 {
     struct worker *w = arg;
@@ -340,6 +348,7 @@ static int start_delivery(struct worker *w)
                      .encode = &w->wiring.encode,
                      .run_dir = env->run_dir},
         .on_encoded = on_part_encoded,
+        .on_restored = on_restored,
         .arg = w,
     };
     int rc = parts_start(&w->parts, &opts);
@@ -388,13 +397,13 @@ static void start_beside(struct worker *w)
 static int start(struct worker *w)
 {
     const struct worker_env *env = w->env;
-    const struct store_opts store_opts = {.max_bytes =
-                                              env->config->store_max_bytes};
+    struct wiring_store store;
     int rc;
 
     process_clock_init(&w->clock, &clock_real);
     (void)region_rollback(env->store_region);
-    rc = store_open(&w->store, env->store_region, &store_opts);
+    wiring_store(&store, env);
+    rc = store_open(&w->store, env->store_region, &store.opts);
     if (rc == 0)
         rc = wiring_init(&w->wiring, env, env->last_stamp_s);
     if (rc == 0)

@@ -29,6 +29,7 @@ struct worker_env {
     int httpd_module;     /* of retriever-httpd.so, -1 = missing */
     int run_dir;          /* descriptor of run_path, -1 = none */
     uint64_t seed[2];     /* hashes of the ingest region */
+    uint64_t life;        /* id of this life, in the segments on disk */
     int64_t last_stamp_s; /* last stamp of an earlier life; 0 = unknown */
     bool exec_mode;
     const char *host;         /* default host name; "" = none */

@@ -14,16 +14,39 @@
 static void on_delivered(void *arg)
 {
     struct worker *w = arg;
+    struct store_stats st;
 
     w->facts.delivered = true;
+    store_stats(w->store, &st);
+    if (st.n_payloads == 0)
+        w->facts.unsynced = false; /* nothing is left to wait for */
     worker_advance(w);
 }
 
-/* Nothing more will be tried: what the intake refused is counted so, what is
- * still here is counted as late, the part that could not be encoded in time
- * included. */
+/* What is on disk outlives everything now: the intake's first refusal is enough. */
+static void on_synced(void *arg, int rc)
+{
+    struct worker *w = arg;
+
+    if (w->life.stage != STAGE_DELIVER)
+        return;
+    w->facts.unsynced = false;
+    if (rc == 0 && store_is_on_disk(w->store))
+        forwarder_set_safe(w->forwarder);
+    worker_advance(w);
+}
+
+/* Nothing more will be tried. With a disk the rest is the next life's; without,
+ * what the intake refused is counted so, what is still here is counted as late,
+ * the part that could not be encoded in time included. */
 static void give_up_the_rest(struct worker *w)
 {
+    if (w->facts.unsynced)
+        log_warn(MODULE,
+                 "the deadline came before the disk had synced: a power "
+                 "loss now may cost what is saved");
+    if (store_save_rest(w->store))
+        return;
     forwarder_drop_refused(w->forwarder);
     store_drop_rest(w->store, DROP_DEADLINE);
 }
@@ -77,6 +100,10 @@ static void enter_stage(struct worker *w)
         if (!c->forwarder_stop_wait_for_inflight)
             end_ns = worker_now_ns();
         forwarder_drain(w->forwarder, end_ns, on_delivered, w);
+        if (w->env->run_dir >= 0) {
+            w->facts.unsynced = true;
+            parts_sync(w->parts, on_synced, w);
+        }
         break;
     case STAGE_SAVE:
         give_up_the_rest(w);
@@ -144,7 +171,7 @@ void worker_begin_stop(struct worker *w, enum stop_reason reason)
                         MS));
     if (atomic_load(&sup->stage) == STAGE_NONE) {
         worker_collect(w, &l);
-        atomic_store(&sup->dropped_before_stop, l.dropped);
+        atomic_store(&sup->dropped_before_stop, ledger_dropped(&l));
     }
     for (int i = 0; i < STAGE_DONE; i++) /* of a predecessor */
         w->life.stage_ms[i] = atomic_load(&sup->stage_ms[i]);

@@ -23,6 +23,7 @@ struct encoder {
     size_t n_drafts, cap_drafts;
     struct store_loss losses[DROP_N + 1]; /* one row for each cause */
     struct body body;
+    int64_t newest_s;   /* of the points in the open body */
     struct buf scratch; /* one JSON item */
     struct buf source;  /* source type of the open events body */
 };
@@ -136,6 +137,7 @@ static int close_body(struct encoder *e)
         .kind = b->kind,
         .encoding = e->cfg.encoding,
         .load = b->load,
+        .newest_s = e->newest_s,
     };
     unsigned char *to;
     int rc;
@@ -206,6 +208,7 @@ static int open_body(struct encoder *e, enum payload_kind kind,
     struct view none = {NULL, 0};
 
     buf_clear(&b->tail);
+    e->newest_s = 0;
     switch (kind) {
     case PAYLOAD_SERIES:
         return body_open(b, kind, l, none, 0);
@@ -289,6 +292,29 @@ static int write_item(struct encoder *e, const struct flush_item *item,
     return 0;
 }
 
+static int64_t newest_of(const struct flush_item *item, const struct piece *p)
+{
+    int64_t newest_s = item->kind == FLUSH_SERIES ? 0 : item->ts_s;
+
+    for (uint32_t i = 0; i < item->n_series; i++) {
+        const struct flush_series *s = &item->series[i];
+
+        for (uint32_t k = p->first; k < p->first + p->n && k < s->n_points; k++)
+            newest_s =
+                s->points[k].ts_s > newest_s ? s->points[k].ts_s : newest_s;
+    }
+    return newest_s;
+}
+
+static void note_newest(struct encoder *e, const struct flush_item *item,
+                        const struct piece *p)
+{
+    int64_t newest_s = newest_of(item, p);
+
+    if (newest_s > e->newest_s)
+        e->newest_s = newest_s;
+}
+
 /* Into the open body or the next one. Returns 0, BODY_FULL (too large for an
  * empty one) or -ENOMEM. */
 static int put_piece(struct encoder *e, const struct flush_item *item,
@@ -314,6 +340,8 @@ static int put_piece(struct encoder *e, const struct flush_item *item,
         rc = write_item(e, item, p);
         if (rc == 0)
             rc = body_accept(&e->body, &p->load);
+        if (rc == 0)
+            note_newest(e, item, p);
         if (rc != BODY_FULL || was_empty)
             return rc;
         rc = close_body(e);

@@ -96,6 +96,20 @@ static void tell_settled(struct forwarder *f)
     }
 }
 
+/* Each kind that is left met a failure in this drain, and can wait. */
+static bool gave_up(const struct forwarder *f)
+{
+    unsigned kinds = store_kinds(f->store);
+
+    if (!f->safe)
+        return false;
+    for (unsigned k = 0; k < PAYLOAD_N_KINDS && !f->key.refused; k++) {
+        if ((kinds & (1u << k)) && !f->routes[k].failed_in_drain)
+            return false;
+    }
+    return true;
+}
+
 /* Nothing is left that another moment could deliver. */
 static bool drained(const struct forwarder *f)
 {
@@ -106,7 +120,7 @@ static bool drained(const struct forwarder *f)
     if (f->key.key[0] == '\0' || f->module_state == MODULE_FAILED)
         return true;
     store_stats(f->store, &st);
-    return st.n_payloads == f->n_parked;
+    return st.n_payloads == f->n_parked || gave_up(f);
 }
 
 static void tell_drained(struct forwarder *f, uint64_t now_ns)
@@ -210,11 +224,20 @@ void forwarder_drain(struct forwarder *f, uint64_t deadline_ns,
                      forwarder_idle_fn *idle, void *arg)
 {
     f->draining = true;
+    f->safe = false;
     f->deadline_ns = deadline_ns;
     f->idle = idle;
     f->idle_arg = arg;
     for (int k = 0; k < PAYLOAD_N_KINDS; k++)
         breaker_reset(&f->routes[k].breaker);
+    for (int k = 0; k < PAYLOAD_N_KINDS; k++)
+        f->routes[k].failed_in_drain = false;
+    forwarder_ring(f);
+}
+
+void forwarder_set_safe(struct forwarder *f)
+{
+    f->safe = f->draining;
     forwarder_ring(f);
 }
 

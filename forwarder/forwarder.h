@@ -56,6 +56,10 @@ typedef void forwarder_idle_fn(void *arg);
  *  are sent until the deadline. */
 void forwarder_drain(struct forwarder *f, uint64_t deadline_ns,
                      forwarder_idle_fn *idle, void *arg);
+/** While draining: what is in the store outlives this process anyway. From now on
+ *  a drain is over when the intake, once per kind, did not take a payload. Until
+ *  the next forwarder_drain(). */
+void forwarder_set_safe(struct forwarder *f);
 /** The stop gives up: payloads whose key was refused in this drain are settled as
  *  dropped for that status, not for lack of time. */
 void forwarder_drop_refused(struct forwarder *f);

@@ -33,6 +33,7 @@ struct route_state {
     struct breaker breaker;
     uint64_t last_failed_id; /* a probe prefers another payload */
     bool failing;            /* reported, not recovered yet */
+    bool failed_in_drain;    /* and no answer since */
     enum http_error error;   /* what was reported */
     int status;
     uint64_t failing_since_ns;
@@ -88,6 +89,7 @@ struct forwarder {
     char last_error[160];
 
     bool draining;
+    bool safe; /* forwarder_set_safe() */
     uint64_t deadline_ns;
     forwarder_idle_fn *idle;
     void *idle_arg;

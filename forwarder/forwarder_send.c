@@ -76,6 +76,7 @@ static void report_answer(struct forwarder *f, enum payload_kind kind,
                  (uintmax_t)((now_ns - rt->failing_since_ns) /
                              FORWARDER_MS_NS));
     rt->failing = false;
+    rt->failed_in_drain = false;
     rt->last_failed_id = 0;
     f->failing = false;
 }
@@ -148,6 +149,7 @@ static void fail(struct forwarder *f, const struct flight *fl,
     struct route_state *rt = &f->routes[p->kind];
 
     rt->last_failed_id = p->id;
+    rt->failed_in_drain = f->draining;
     breaker_failure(&rt->breaker, &f->policy, &f->rng, fl->probe, now_ns,
                     r->retry_after_ms, f->draining ? f->deadline_ns : 0);
     report_failure(f, p->kind, r, now_ns);

@@ -14,6 +14,9 @@
 #include "forwarder/store_table.h"
 
 #define NO_ENTRY STORE_NO_ENTRY
+/* Of payloads that a failing disk did not take, once it takes them again: per
+ * part, on the loop. */
+#define WRITE_BACK_BYTES ((uint64_t)1 << 20)
 
 const char *drop_cause_name(enum drop_cause c)
 {
@@ -49,8 +52,13 @@ int store_open(struct store **out, struct region *r,
     if (s == NULL)
         return -ENOMEM;
     s->r = r;
-    rc = store_table_open(s, opts->max_bytes);
+    s->life = opts->life;
+    s->clock = opts->clock != NULL ? opts->clock : &clock_real;
+    rc = store_disk_open(s, opts);
+    if (rc == 0)
+        rc = store_table_open(s, store_memory_bytes(opts));
     if (rc != 0) {
+        store_disk_close(s);
         free(s);
         return rc;
     }
@@ -58,13 +66,28 @@ int store_open(struct store **out, struct region *r,
     return 0;
 }
 
+size_t store_memory_bytes(const struct store_opts *opts)
+{
+    if (opts->disk != NULL && opts->max_bytes > STORE_DISK_MEMORY_BYTES)
+        return STORE_DISK_MEMORY_BYTES;
+    return opts->max_bytes;
+}
+
+static void free_handle(struct store_handle *h)
+{
+    if (h != NULL)
+        free(h->copy);
+    free(h);
+}
+
 void store_close(struct store *s)
 {
     if (s == NULL)
         return;
     for (uint32_t i = 0; i < s->n_entries; i++)
-        free(s->nodes[i].handle);
+        free_handle(s->nodes[i].handle);
     store_table_close(s);
+    store_disk_close(s);
     free(s);
 }
 
@@ -97,24 +120,24 @@ void store_block_trim(struct store *s, uint32_t block, size_t n, size_t keep)
 
 /* ---- Counting ---------------------------------------------------------- */
 
-/* Add to one word of the region within the open transaction. */
-static void bump(struct store *s, uint64_t *word, uint64_t by)
+void store_count_dropped(struct store *s, enum store_side side,
+                         const struct payload_load *l, enum drop_cause cause,
+                         int http_status)
 {
-    if (by > 0)
-        region_set(s->r, *word, *word + by);
-}
+    struct delivery_counts *c = &s->head->books[side].counts;
 
-static void count_dropped(struct store *s, const struct payload_load *l,
-                          enum drop_cause cause, int http_status)
-{
-    struct delivery_counts *c = &s->head->counts;
-
-    bump(s, &c->dropped[cause], l->n_samples);
+    store_bump(s, &c->dropped[cause], l->n_samples);
     if (cause == DROP_HTTP && http_status >= 100 &&
         http_status < 100 + STORE_N_HTTP_CODES)
-        bump(s, &c->dropped_http[http_status - 100], l->n_samples);
-    bump(s, &c->events_dropped, l->n_events);
-    bump(s, &c->checks_dropped, l->n_checks);
+        store_bump(s, &c->dropped_http[http_status - 100], l->n_samples);
+    store_bump(s, &c->events_dropped, l->n_events);
+    store_bump(s, &c->checks_dropped, l->n_checks);
+}
+
+/* Of what this process does, whatever life the payload comes from. */
+static struct delivery_counts *acts(struct store *s)
+{
+    return &s->head->books[STORE_OWN].counts;
 }
 
 /* The state goes to free within the open transaction. */
@@ -123,21 +146,28 @@ static void drop_entry(struct store *s, uint32_t i, enum drop_cause cause,
 {
     struct store_entry *e = &s->entries[i];
 
-    count_dropped(s, &e->fixed.load, cause, http_status);
-    bump(s, &s->head->counts.payloads_dropped, 1);
+    store_count_dropped(s, e->fixed.side, &e->fixed.load, cause, http_status);
+    store_bump(s, &acts(s)->payloads_dropped, 1);
     region_set(s->r, e->state, PAYLOAD_FREE);
+}
+
+void store_drop_one(struct store *s, uint32_t i, enum drop_cause cause)
+{
+    drop_entry(s, i, cause, 0);
+    store_commit(s);
+    store_entry_free(s, i);
 }
 
 /* ---- Eviction ---------------------------------------------------------- */
 
-static uint32_t oldest_untaken(const struct store *s)
+uint32_t store_oldest(const struct store *s, store_fits_fn *fits)
 {
     uint32_t best = NO_ENTRY;
 
     for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
         uint32_t i = s->lists[k].first;
 
-        while (i != NO_ENTRY && s->nodes[i].handle != NULL)
+        while (i != NO_ENTRY && (s->nodes[i].handle != NULL || !fits(s, i)))
             i = s->nodes[i].next;
         if (i == NO_ENTRY)
             continue;
@@ -148,25 +178,34 @@ static uint32_t oldest_untaken(const struct store *s)
     return best;
 }
 
-static bool evict_one(struct store *s)
+static bool any_fits(const struct store *s, uint32_t i)
 {
-    uint32_t i = oldest_untaken(s);
-
-    if (i == NO_ENTRY)
-        return false;
-    drop_entry(s, i, DROP_EVICTED, 0);
-    store_commit(s);
-    store_entry_free(s, i);
+    (void)s;
+    (void)i;
     return true;
 }
 
-/* A block, whatever has to be evicted for it. */
-static int alloc_evicting(struct store *s, size_t n, uint32_t *block)
+static bool in_memory(const struct store *s, uint32_t i)
+{
+    return !s->nodes[i].spilled;
+}
+
+static bool evict_one(struct store *s, store_fits_fn *fits)
+{
+    uint32_t i = store_oldest(s, fits);
+
+    if (i == NO_ENTRY)
+        return false;
+    store_drop_one(s, i, DROP_EVICTED);
+    return true;
+}
+
+int store_alloc_evicting(struct store *s, size_t n, uint32_t *block)
 {
     if (n > (size_t)s->pages.n_pages * PAGES_BYTES)
         return STORE_FULL;
     while (pages_alloc(&s->pages, n, block) != 0) {
-        if (!evict_one(s))
+        if (!store_spill_one(s) && !evict_one(s, in_memory))
             return STORE_FULL;
     }
     return 0;
@@ -175,7 +214,7 @@ static int alloc_evicting(struct store *s, size_t n, uint32_t *block)
 int store_evict(struct store *s, size_t n)
 {
     uint32_t block;
-    int rc = alloc_evicting(s, n, &block);
+    int rc = store_alloc_evicting(s, n, &block);
 
     if (rc == 0)
         pages_free(&s->pages, block, pages_for(n));
@@ -189,18 +228,31 @@ static size_t draft_bytes(const struct payload_draft *d)
     return (size_t)d->n_bytes + d->n_index_bytes;
 }
 
+int64_t store_newest(const struct store *s, int64_t newest_s)
+{
+    int64_t now_s = clock_wall_ns(s->clock) / CLOCK_NS_PER_S;
+
+    return newest_s < now_s - STORE_OLD_S ? 0 : newest_s;
+}
+
+/* Without a disk a payload is as old as its number. */
 static void fill_from_draft(struct store *s, uint32_t i, uint64_t id,
                             const struct payload_draft *d)
 {
     struct entry_fixed f = {
         .id = id,
-        .order = id,
+        .order = d->order != 0     ? d->order
+                 : s->disk != NULL ? store_next_order(s)
+                                   : id,
         .kind = (uint8_t)d->kind,
         .encoding = (uint8_t)d->encoding,
         .block = d->block,
         .n_bytes = d->n_bytes,
         .n_raw_bytes = d->n_raw_bytes,
         .n_index_bytes = d->n_index_bytes,
+        .at = d->place.at,
+        .segment = d->place.segment,
+        .newest_s = store_newest(s, d->newest_s),
         .load = d->load,
     };
 
@@ -230,11 +282,10 @@ static size_t fill_entries(struct store *s, const struct payload_draft *drafts,
     return n;
 }
 
-/* @n free entries, or as many as can be had. */
-static void make_entries(struct store *s, size_t n)
+void store_make_entries(struct store *s, size_t n)
 {
     while (s->n_free < n) {
-        if (!store_entries_grow(s) && !evict_one(s))
+        if (!store_entries_grow(s) && !evict_one(s, any_fits))
             return;
     }
 }
@@ -244,7 +295,8 @@ static void count_part(struct store *s, const struct payload_draft *drafts,
                        size_t n_drafts, size_t n_stored,
                        const struct store_loss *losses, size_t n_losses)
 {
-    struct payload_load accepted = s->head->accepted;
+    struct store_books *own = &s->head->books[STORE_OWN];
+    struct payload_load accepted = own->accepted;
     struct payload_load dropped[DROP_N + 1] = {{0}};
 
     for (size_t k = 0; k < n_drafts; k++) {
@@ -257,9 +309,9 @@ static void count_part(struct store *s, const struct payload_draft *drafts,
         load_add(&dropped[losses[k].cause], &losses[k].load);
     }
     for (int k = 0; k < DROP_N; k++)
-        count_dropped(s, &dropped[k], (enum drop_cause)k, 0);
-    bump(s, &s->head->counts.delivered, dropped[STORE_NOTHING_DUE].n_samples);
-    region_set(s->r, s->head->accepted, accepted);
+        store_count_dropped(s, STORE_OWN, &dropped[k], (enum drop_cause)k, 0);
+    store_bump(s, &own->counts.delivered, dropped[STORE_NOTHING_DUE].n_samples);
+    region_set(s->r, own->accepted, accepted);
 }
 
 void store_commit_part(struct store *s, uint64_t seq,
@@ -271,7 +323,7 @@ void store_commit_part(struct store *s, uint64_t seq,
     size_t n = 0;
 
     if (seq > s->head->encoded_seq) {
-        make_entries(s, n_drafts);
+        store_make_entries(s, n_drafts);
         n = fill_entries(s, drafts, n_drafts, &next);
         count_part(s, drafts, n_drafts, n, losses, n_losses);
         region_set(s->r, s->head->next_id, s->head->next_id + n);
@@ -282,9 +334,14 @@ void store_commit_part(struct store *s, uint64_t seq,
             store_entry_list(s, i, NO_ENTRY);
         }
     }
-    for (size_t k = n; k < n_drafts; k++)
+    for (size_t k = n; k < n_drafts; k++) {
         pages_free(&s->pages, drafts[k].block,
                    pages_for(draft_bytes(&drafts[k])));
+        if (drafts[k].place.segment != 0)
+            disk_settle(s->disk, drafts[k].place);
+    }
+    if (s->disk != NULL)
+        store_write_back(s, WRITE_BACK_BYTES);
 }
 
 uint64_t store_encoded_seq(const struct store *s)
@@ -299,21 +356,27 @@ static struct store_handle *handle_of(struct payload *p)
     return (struct store_handle *)p;
 }
 
-static struct store_handle *take_entry(struct store *s, uint32_t i)
+/* Returns 0; -EBADMSG: its bytes are lost; -errno: not now. */
+static int take_entry(struct store *s, uint32_t i, struct store_handle **out)
 {
     const struct store_entry *e = &s->entries[i];
     const struct entry_fixed *f = &e->fixed;
     struct store_handle *h = calloc(1, sizeof(*h));
+    int rc = h == NULL ? -ENOMEM : 0;
 
-    if (h == NULL)
-        return NULL;
+    if (rc == 0 && f->block == STORE_NO_BLOCK)
+        rc = store_read_back(s, i, &h->copy);
+    if (rc != 0) {
+        free_handle(h);
+        return rc;
+    }
     h->entry = i;
     h->p = (struct payload){
         .id = f->id,
         .kind = f->kind,
         .state = e->state,
         .encoding = f->encoding,
-        .body = pages_bytes(&s->pages, f->block),
+        .body = h->copy != NULL ? h->copy : pages_bytes(&s->pages, f->block),
         .n_bytes = f->n_bytes,
         .n_raw_bytes = f->n_raw_bytes,
         .n_attempts = e->n_attempts,
@@ -321,13 +384,13 @@ static struct store_handle *take_entry(struct store *s, uint32_t i)
     };
     s->nodes[i].handle = h;
     s->n_taken++;
-    return h;
+    *out = h;
+    return 0;
 }
 
-struct payload *store_take_kinds(struct store *s, unsigned kinds)
+static uint32_t freshest(const struct store *s, unsigned kinds)
 {
     uint32_t best = NO_ENTRY;
-    struct store_handle *h;
 
     for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
         uint32_t i = s->lists[k].last;
@@ -342,10 +405,24 @@ struct payload *store_take_kinds(struct store *s, unsigned kinds)
             s->entries[i].fixed.order > s->entries[best].fixed.order)
             best = i;
     }
-    if (best == NO_ENTRY)
-        return NULL;
-    h = take_entry(s, best);
-    return h == NULL ? NULL : &h->p;
+    return best;
+}
+
+struct payload *store_take_kinds(struct store *s, unsigned kinds)
+{
+    uint32_t i;
+
+    while ((i = freshest(s, kinds)) != NO_ENTRY) {
+        struct store_handle *h = NULL;
+        int rc = take_entry(s, i, &h);
+
+        if (rc == 0)
+            return &h->p;
+        if (rc != -EBADMSG)
+            return NULL;
+        store_drop_one(s, i, DROP_DISK);
+    }
+    return NULL;
 }
 
 struct payload *store_take(struct store *s)
@@ -360,7 +437,7 @@ static void release(struct store *s, struct store_handle *h)
         s->nodes[h->entry].handle = NULL;
         s->n_taken--;
     }
-    free(h);
+    free_handle(h);
 }
 
 void store_put_back(struct store *s, struct payload *p)
@@ -378,6 +455,9 @@ static void set_state(struct store *s, struct payload *p,
     region_set(s->r, s->entries[i].state, (uint32_t)state);
     store_commit(s);
     p->state = state;
+    if (s->disk != NULL && s->entries[i].fixed.segment != 0)
+        disk_mark(s->disk, store_place(&s->entries[i].fixed),
+                  state == PAYLOAD_FROZEN ? RECORD_FROZEN : RECORD_MAYBE_SENT);
 }
 
 void store_mark_maybe_sent(struct store *s, struct payload *p)
@@ -392,7 +472,7 @@ void store_mark_refused(struct store *s, struct payload *p)
 
 void store_count_attempt(struct store *s, struct payload *p)
 {
-    struct delivery_counts *c = &s->head->counts;
+    struct delivery_counts *c = acts(s);
     uint32_t i = handle_of(p)->entry;
     struct store_entry *e;
 
@@ -400,9 +480,9 @@ void store_count_attempt(struct store *s, struct payload *p)
         return;
     e = &s->entries[i];
     if (e->n_attempts > 0)
-        bump(s, &c->payloads_retried, 1);
+        store_bump(s, &c->payloads_retried, 1);
     if (e->state == PAYLOAD_MAYBE_SENT && p->kind != PAYLOAD_SERIES)
-        bump(s, &c->payloads_ambiguous, 1);
+        store_bump(s, &c->payloads_ambiguous, 1);
     region_set(s->r, e->n_attempts, e->n_attempts + 1);
     store_commit(s);
     p->n_attempts = e->n_attempts;
@@ -410,18 +490,34 @@ void store_count_attempt(struct store *s, struct payload *p)
 
 /* ---- Settling ---------------------------------------------------------- */
 
+/* Its newest point is so old that the intake may refuse it. */
+static bool is_old(const struct store *s, const struct entry_fixed *f)
+{
+    int64_t now_s = clock_wall_ns(s->clock) / CLOCK_NS_PER_S;
+
+    return f->newest_s != 0 && f->newest_s < now_s - STORE_OLD_S;
+}
+
+static void count_delivered(struct store *s, const struct entry_fixed *f)
+{
+    struct delivery_counts *c = &s->head->books[f->side].counts;
+
+    store_bump(s, &c->delivered, f->load.n_samples);
+    store_bump(s, &c->points_delivered, f->load.n_points);
+    store_bump(s, &c->events_delivered, f->load.n_events);
+    store_bump(s, &c->checks_delivered, f->load.n_checks);
+    if (is_old(s, f))
+        store_bump(s, &c->delivered_old, f->load.n_samples);
+    store_bump(s, &acts(s)->payloads_sent, 1);
+}
+
 void store_settle_delivered(struct store *s, struct payload *p)
 {
     struct store_handle *h = handle_of(p);
-    struct delivery_counts *c = &s->head->counts;
     uint32_t i = h->entry;
 
     if (i != NO_ENTRY) {
-        bump(s, &c->delivered, p->load.n_samples);
-        bump(s, &c->points_delivered, p->load.n_points);
-        bump(s, &c->events_delivered, p->load.n_events);
-        bump(s, &c->checks_delivered, p->load.n_checks);
-        bump(s, &c->payloads_sent, 1);
+        count_delivered(s, &s->entries[i].fixed);
         region_set(s->r, s->entries[i].state, PAYLOAD_FREE);
         store_commit(s);
         store_entry_free(s, i);
@@ -448,42 +544,59 @@ void store_drop_rest(struct store *s, enum drop_cause cause)
     for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
         uint32_t i;
 
-        while ((i = s->lists[k].first) != NO_ENTRY) {
-            drop_entry(s, i, cause, 0);
-            store_commit(s);
-            store_entry_free(s, i);
-        }
+        while ((i = s->lists[k].first) != NO_ENTRY)
+            store_drop_one(s, i, cause);
     }
 }
 
 /* ---- Splitting --------------------------------------------------------- */
 
-/* The half's block, filled. */
+/* The half's fixed part, its block filled, its record on disk. */
 static int place_half(struct store *s, const struct split_half *half,
-                      uint32_t *block)
+                      struct entry_fixed *f)
 {
     size_t n = (size_t)half->n_bytes + half->n_index_bytes;
-    int rc = alloc_evicting(s, n, block);
+    int rc;
 
-    if (rc == 0)
-        memcpy(pages_bytes(&s->pages, *block), half->bytes, n);
-    return rc;
+    f->n_bytes = half->n_bytes;
+    f->n_raw_bytes = half->n_raw_bytes;
+    f->n_index_bytes = half->n_index_bytes;
+    f->load = half->load;
+    f->segment = 0;
+    rc = store_alloc_evicting(s, n, &f->block);
+    if (rc != 0)
+        return rc;
+    memcpy(pages_bytes(&s->pages, f->block), half->bytes, n);
+    if (s->disk != NULL) {
+        struct segment_record r = store_record_of(f);
+        struct disk_place at = {0};
+
+        if (disk_append(s->disk, &r, half->bytes, half->bytes + half->n_bytes,
+                        0, &at) == 0) {
+            f->segment = at.segment;
+            f->at = at.at;
+        }
+    }
+    return 0;
 }
 
-static void commit_halves(struct store *s, uint32_t whole,
-                          const struct split_half halves[2],
-                          const uint32_t blocks[2], const uint32_t entries[2])
+static void forget_half(struct store *s, const struct entry_fixed *f)
 {
-    struct entry_fixed f = s->entries[whole].fixed;
+    pages_free(&s->pages, f->block, pages_for(store_entry_bytes(f)));
+    if (f->segment != 0)
+        disk_settle(s->disk, store_place(f));
+}
+
+/* The halves are on disk before the whole is settled there. */
+static void commit_halves(struct store *s, uint32_t whole,
+                          struct entry_fixed halves[2])
+{
+    uint32_t entries[2];
 
     for (int k = 0; k < 2; k++) {
-        f.id = s->head->next_id + (uint64_t)k;
-        f.block = blocks[k];
-        f.n_bytes = halves[k].n_bytes;
-        f.n_raw_bytes = halves[k].n_raw_bytes;
-        f.n_index_bytes = halves[k].n_index_bytes;
-        f.load = halves[k].load;
-        store_entry_fill(s, entries[k], &f);
+        entries[k] = store_entry_alloc(s);
+        halves[k].id = s->head->next_id + (uint64_t)k;
+        store_entry_fill(s, entries[k], &halves[k]);
     }
     region_set(s->r, s->head->next_id, s->head->next_id + 2);
     region_set(s->r, s->entries[whole].state, PAYLOAD_FREE);
@@ -497,8 +610,7 @@ int store_split(struct store *s, struct payload *p)
 {
     struct store_handle *h = handle_of(p);
     struct split_half halves[2] = {{0}};
-    uint32_t blocks[2];
-    uint32_t entries[2];
+    struct entry_fixed fixed[2];
     uint32_t i = h->entry;
     int n_placed = 0;
     int rc;
@@ -508,25 +620,22 @@ int store_split(struct store *s, struct payload *p)
     rc = split_body(p, s->entries[i].fixed.n_index_bytes, halves);
     if (rc != 0)
         return rc == -ENOMEM ? STORE_FULL : STORE_CANNOT_SPLIT;
+    fixed[0] = fixed[1] = s->entries[i].fixed;
     rc = STORE_FULL;
     for (; n_placed < 2; n_placed++) {
-        if (place_half(s, &halves[n_placed], &blocks[n_placed]) != 0)
+        if (place_half(s, &halves[n_placed], &fixed[n_placed]) != 0)
             goto out;
     }
-    make_entries(s, 2);
+    store_make_entries(s, 2);
     if (s->n_free < 2)
         goto out;
-    entries[0] = store_entry_alloc(s);
-    entries[1] = store_entry_alloc(s);
-    commit_halves(s, i, halves, blocks, entries);
+    commit_halves(s, i, fixed);
     release(s, h);
     n_placed = 0; /* committed */
     rc = 0;
 out:
     while (n_placed-- > 0)
-        pages_free(&s->pages, blocks[n_placed],
-                   pages_for((size_t)halves[n_placed].n_bytes +
-                             halves[n_placed].n_index_bytes));
+        forget_half(s, &fixed[n_placed]);
     split_half_fini(&halves[0]);
     split_half_fini(&halves[1]);
     return rc;
@@ -540,14 +649,38 @@ void store_stats(const struct store *s, struct store_stats *out)
         .n_payloads = s->n_payloads,
         .n_taken = s->n_taken,
         .bytes = s->n_pages * PAGES_BYTES,
-        .load = s->load,
-        .accepted = s->head->accepted,
+        .load = s->load[STORE_OWN],
+        .accepted = s->head->books[STORE_OWN].accepted,
+        .restored_load = s->load[STORE_RESTORED],
     };
+    load_add(&out->load, &s->head->awaited[STORE_OWN]);
+    load_add(&out->restored_load, &s->head->awaited[STORE_RESTORED]);
+    if (s->disk != NULL)
+        disk_stats(s->disk, &out->disk);
+}
+
+unsigned store_kinds(const struct store *s)
+{
+    unsigned kinds = 0;
+
+    for (unsigned k = 0; k < PAYLOAD_N_KINDS; k++) {
+        if (s->lists[k].first != NO_ENTRY)
+            kinds |= 1u << k;
+    }
+    return kinds;
 }
 
 uint64_t store_last_age(const struct store *s)
 {
-    return s->head->next_id - 1;
+    uint64_t last = 0;
+
+    for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
+        uint32_t i = s->lists[k].last;
+
+        if (i != NO_ENTRY && s->entries[i].fixed.order > last)
+            last = s->entries[i].fixed.order;
+    }
+    return last;
 }
 
 uint64_t store_oldest_age(const struct store *s)
@@ -566,5 +699,10 @@ uint64_t store_oldest_age(const struct store *s)
 
 const struct delivery_counts *store_counts(const struct store *s)
 {
-    return &s->head->counts;
+    return &s->head->books[STORE_OWN].counts;
+}
+
+const struct store_books *store_restored(const struct store *s)
+{
+    return &s->head->books[STORE_RESTORED];
 }

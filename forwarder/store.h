@@ -27,6 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/region.h"
 
 enum payload_kind {
@@ -36,7 +37,12 @@ enum payload_kind {
     PAYLOAD_CHECKS,
     PAYLOAD_N_KINDS
 };
-enum payload_state { PAYLOAD_FREE, PAYLOAD_FROZEN, PAYLOAD_MAYBE_SENT };
+enum payload_state {
+    PAYLOAD_FREE,
+    PAYLOAD_FROZEN,
+    PAYLOAD_MAYBE_SENT,
+    PAYLOAD_SAVED /* settled here; its bytes on disk are the next life's */
+};
 enum payload_encoding {
     ENCODING_NONE,
     ENCODING_DEFLATE,
@@ -64,6 +70,12 @@ struct payload_load {
     uint64_t n_samples, n_points, n_events, n_checks;
 };
 
+/** Where a payload lies on disk: see disk.h. */
+struct disk_place {
+    uint64_t segment; /* 0 = nowhere */
+    uint32_t at;      /* of its record */
+};
+
 /** A payload under construction: made by the encoder, taken by the commit. */
 struct payload_draft {
     enum payload_kind kind;
@@ -73,11 +85,14 @@ struct payload_draft {
     uint32_t n_raw_bytes;   /* the body, uncompressed */
     uint32_t n_index_bytes; /* behind the body: see split.h */
     struct payload_load load;
+    int64_t newest_s;        /* its newest point; 0 = unknown */
+    uint64_t order;          /* with a place: its age */
+    struct disk_place place; /* from store_write_drafts() */
 };
 
 /** A payload as the forwarder sees it; borrowed until it is settled or split. */
 struct payload {
-    uint64_t id; /* grows; a fresher payload has the larger one */
+    uint64_t id; /* grows; restored payloads get theirs when they are found */
     enum payload_kind kind;
     enum payload_state state;
     enum payload_encoding encoding;
@@ -101,11 +116,40 @@ struct delivery_counts {
     uint64_t payloads_sent, payloads_retried, payloads_dropped;
     uint64_t payloads_ambiguous; /* sketches, events, checks sent again after
                                     the first body may have arrived */
+    uint64_t delivered_old; /* when their newest point was over an hour old */
+};
+
+/** One ledger's half. What earlier lives left on disk has books of its own: its
+ *  samples were never received in this life. accepted.n_samples = delivered +
+ *  saved + dropped + in flight, in each. Payloads sent, retried and ambiguous
+ *  count in this life's alone. */
+struct store_books {
+    struct payload_load accepted;
+    struct delivery_counts counts;
+    uint64_t n_payloads; /* accepted; of restored ones alone */
+};
+
+/** Payloads on disk as well (docs/store.md). */
+struct store_disk_opts {
+    int run_dir;        /* descriptor of run_path, borrowed */
+    double max_ratio;   /* used share of the filesystem at which we stop */
+    int64_t outdated_s; /* payloads of earlier lives older than this go */
 };
 
 struct store_opts {
-    size_t max_bytes;
+    size_t max_bytes; /* of bodies in memory; with a disk: of its files */
+    const struct store_disk_opts *disk; /* NULL: memory only; copied */
+    uint64_t life;                      /* with a disk: this life's id */
+    const struct clock *clock;          /* NULL = clock_real */
 };
+
+/** Most bytes of bodies in memory when there is a disk. */
+#define STORE_DISK_MEMORY_BYTES ((size_t)16 << 20)
+/** Points older than this when they are delivered count as delivered_old. */
+#define STORE_OLD_S 3600
+
+/** Bytes of bodies that the region must have room for: of store_reserve(). */
+size_t store_memory_bytes(const struct store_opts *opts);
 
 /** Address space per range for region_create(). Returns the budget_bytes that go
  *  with it. */
@@ -140,6 +184,31 @@ int store_evict(struct store *s, size_t n);
 
 /** Sequence number of the last part that is encoded (0 = none). */
 uint64_t store_encoded_seq(const struct store *s);
+
+/** Put drafts on disk that are not there yet, before they are committed. Returns 0
+ *  (each is there, or cannot be now and stays in memory alone), or STORE_FULL
+ *  with *need: the loop may store_make_disk_room(), then the same is tried
+ *  again. Any thread but the reader. */
+int store_write_drafts(struct store *s, struct payload_draft *drafts,
+                       size_t n_drafts, uint64_t *need);
+/** Drop the oldest payloads that lie on disk (counted) until @n bytes fit there.
+ *  Returns 0, or STORE_FULL when nothing is left to drop. Loop. */
+int store_make_disk_room(struct store *s, uint64_t n);
+
+/** What is on disk since before: store_list() once, any thread but the reader;
+ *  then store_restore() by the loop; then both of store_read_some() and, while it
+ *  says true, store_restore(). The two do not run at a time. Before the first
+ *  store_restore() nothing is written. */
+/** Returns 0 (memory only: too), -EAGAIN or -errno (said): try again later. */
+int store_list(struct store *s);
+/** False: all was read. */
+bool store_read_some(struct store *s);
+/** What was found becomes payloads, in the books of earlier lives. */
+void store_restore(struct store *s);
+
+/** Let payloads that are on disk for at least @min_age_ms outlive a power loss.
+ *  Any thread but the reader; may take long. Returns 0 or -errno (said). */
+int store_sync(struct store *s, unsigned min_age_ms);
 
 /** The part @seq is encoded: its drafts become frozen payloads, @lost is counted
  *  as dropped for @cause (what could not become a payload). One transaction.
@@ -192,20 +261,41 @@ int store_split(struct store *s, struct payload *p);
  *  too (their holders may only put them back or settle them, which does nothing
  *  more). */
 void store_drop_rest(struct store *s, enum drop_cause cause);
+/** The same where there is a disk: what lies there is saved, what does not is
+ *  written now or dropped (disk). Returns false when there is none. */
+bool store_save_rest(struct store *s);
+
+/** Of <run_path>/payloads/. */
+struct disk_stats {
+    uint64_t n_bytes; /* of all files of ours */
+    uint32_t n_segments;
+    uint64_t n_damaged_bytes; /* found unreadable since the start */
+    bool failing;
+};
+
+/** The set (1u << PAYLOAD_...) of kinds that have payloads. */
+unsigned store_kinds(const struct store *s);
+/** Every payload is on disk, too. */
+bool store_is_on_disk(const struct store *s);
 
 struct store_stats {
-    uint32_t n_payloads, n_taken;
-    uint64_t bytes;
-    struct payload_load load;     /* of all payloads not settled: in flight */
+    uint32_t n_payloads, n_taken; /* of all lives */
+    uint64_t bytes;               /* of bodies in memory */
+    struct payload_load load;     /* of this life's payloads that are not
+                                     settled: in flight */
     struct payload_load accepted; /* of all parts committed, losses included:
                                      = delivered + saved + dropped + load */
+    struct payload_load restored_load; /* of earlier lives', the same */
+    struct disk_stats disk;            /* zeros: memory only */
 };
 void store_stats(const struct store *s, struct store_stats *out);
-/** For who waits until all of now is settled: the last age given out, and the age
- *  of the oldest payload, taken or not (0 = none). Halves have the age of what
- *  they were. */
+/** For who waits until all of now is settled: the age of the freshest payload, and
+ *  that of the oldest, taken or not (0 = none). Halves have the age of what they
+ *  were; what is made later has a larger one. */
 uint64_t store_last_age(const struct store *s);
 uint64_t store_oldest_age(const struct store *s);
 const struct delivery_counts *store_counts(const struct store *s);
+/** Of payloads of earlier lives. */
+const struct store_books *store_restored(const struct store *s);
 
 #endif

@@ -13,7 +13,7 @@
 
 #include "forwarder/store_table.h"
 
-#define STORE_MAGIC 0x52747653746f7231ULL
+#define STORE_MAGIC 0x52747653746f7232ULL
 #define GROW_ENTRIES 512u
 #define NO_ENTRY STORE_NO_ENTRY
 
@@ -35,16 +35,17 @@ static uint64_t entry_check(const struct entry_fixed *f)
     return XXH3_64bits(f, sizeof(*f));
 }
 
-static size_t entry_bytes(const struct entry_fixed *f)
+/* Of a body in memory. */
+static uint32_t entry_pages(const struct entry_fixed *f)
 {
-    return (size_t)f->n_bytes + f->n_index_bytes;
+    return f->block == STORE_NO_BLOCK ? 0 : pages_for(store_entry_bytes(f));
 }
 
 /* ---- Lists ------------------------------------------------------------- */
 
 static void push_free(struct store *s, uint32_t i)
 {
-    s->nodes[i] = (struct store_node){NO_ENTRY, s->free, NULL};
+    s->nodes[i] = (struct store_node){NO_ENTRY, s->free, NULL, false};
     s->free = i;
     s->n_free++;
 }
@@ -55,6 +56,9 @@ static uint32_t find_place(const struct store *s, const struct store_list *l,
 {
     uint32_t i = l->last;
 
+    /* What is found on disk comes latest first. */
+    if (i != NO_ENTRY && s->entries[l->first].fixed.order > order)
+        return NO_ENTRY;
     while (i != NO_ENTRY && s->entries[i].fixed.order > order)
         i = s->nodes[i].prev;
     return i;
@@ -69,7 +73,8 @@ void store_entry_list(struct store *s, uint32_t i, uint32_t after)
     if (after == NO_ENTRY)
         after = find_place(s, l, f->order);
     next = after == NO_ENTRY ? l->first : s->nodes[after].next;
-    s->nodes[i] = (struct store_node){after, next, NULL};
+    s->nodes[i] =
+        (struct store_node){after, next, NULL, f->block == STORE_NO_BLOCK};
     if (after == NO_ENTRY)
         l->first = i;
     else
@@ -79,17 +84,18 @@ void store_entry_list(struct store *s, uint32_t i, uint32_t after)
     else
         s->nodes[next].prev = i;
     s->n_payloads++;
-    s->n_pages += pages_for(entry_bytes(f));
-    load_add(&s->load, &f->load);
+    s->n_pages += entry_pages(f);
+    if (s->disk != NULL && f->segment == 0)
+        atomic_fetch_add(&s->n_placeless_bytes, store_entry_bytes(f));
+    load_add(&s->load[f->side], &f->load);
 }
 
-void store_entry_free(struct store *s, uint32_t i)
+static void unlist(struct store *s, uint32_t i)
 {
     const struct entry_fixed *f = &s->entries[i].fixed;
     struct store_list *l = &s->lists[f->kind];
     struct store_node *n = &s->nodes[i];
 
-    REQUIRE(s->entries[i].state == PAYLOAD_FREE);
     if (n->handle != NULL) {
         n->handle->entry = NO_ENTRY;
         s->n_taken--;
@@ -103,10 +109,39 @@ void store_entry_free(struct store *s, uint32_t i)
     else
         s->nodes[n->next].prev = n->prev;
     s->n_payloads--;
-    s->n_pages -= pages_for(entry_bytes(f));
-    load_sub(&s->load, &f->load);
-    pages_free(&s->pages, f->block, pages_for(entry_bytes(f)));
+    s->n_pages -= entry_pages(f);
+    load_sub(&s->load[f->side], &f->load);
+    if (s->disk != NULL && f->segment == 0)
+        atomic_fetch_sub(&s->n_placeless_bytes, store_entry_bytes(f));
+    if (f->block != STORE_NO_BLOCK)
+        pages_free(&s->pages, f->block, entry_pages(f));
+}
+
+void store_entry_free(struct store *s, uint32_t i)
+{
+    const struct entry_fixed *f = &s->entries[i].fixed;
+
+    REQUIRE(s->entries[i].state == PAYLOAD_FREE);
+    unlist(s, i);
+    if (s->disk != NULL && f->segment != 0)
+        disk_settle(s->disk, store_place(f));
     push_free(s, i);
+}
+
+void store_entry_saved(struct store *s, uint32_t i)
+{
+    REQUIRE(s->entries[i].state == PAYLOAD_SAVED);
+    unlist(s, i);
+}
+
+void store_entry_change(struct store *s, uint32_t i,
+                        const struct entry_fixed *f)
+{
+    struct store_entry *e = &s->entries[i];
+
+    region_save(s->r, &e->check, sizeof(e->check) + sizeof(e->fixed));
+    e->fixed = *f;
+    e->check = entry_check(f);
 }
 
 /* ---- Entries ----------------------------------------------------------- */
@@ -174,7 +209,8 @@ static void mark_free_pages_fresh(struct store *s)
              i = s->nodes[i].next) {
             const struct entry_fixed *f = &s->entries[i].fixed;
 
-            memset(held + f->block, 1, pages_for(entry_bytes(f)));
+            if (f->block != STORE_NO_BLOCK)
+                memset(held + f->block, 1, entry_pages(f));
         }
     }
     for (size_t i = 0; i < n_pages; i++) {
@@ -194,6 +230,13 @@ void store_commit(struct store *s)
 
 /* ---- Recovery ---------------------------------------------------------- */
 
+static bool body_valid(struct store *s, const struct entry_fixed *f)
+{
+    if (f->block == STORE_NO_BLOCK)
+        return s->disk != NULL && f->segment != 0;
+    return pages_claim(&s->pages, f->block, store_entry_bytes(f));
+}
+
 static bool entry_valid(struct store *s, const struct store_entry *e)
 {
     const struct entry_fixed *f = &e->fixed;
@@ -201,7 +244,14 @@ static bool entry_valid(struct store *s, const struct store_entry *e)
     return (e->state == PAYLOAD_FROZEN || e->state == PAYLOAD_MAYBE_SENT) &&
            e->check == entry_check(f) && f->id < s->head->next_id &&
            f->kind < PAYLOAD_N_KINDS && f->encoding <= ENCODING_ZSTD &&
-           pages_claim(&s->pages, f->block, entry_bytes(f));
+           f->side < STORE_N_SIDES && body_valid(s, f);
+}
+
+/* Counted already; all that is left to do is to leave its record alone. */
+static bool entry_saved(const struct store *s, const struct store_entry *e)
+{
+    return e->state == PAYLOAD_SAVED && e->check == entry_check(&e->fixed) &&
+           e->fixed.id < s->head->next_id && e->fixed.segment != 0;
 }
 
 static uint64_t missing(uint64_t accepted, uint64_t settled, uint64_t held)
@@ -213,27 +263,25 @@ static uint64_t missing(uint64_t accepted, uint64_t settled, uint64_t held)
 
 /* Every load that was accepted is settled or held; what is neither was lost with
  * a damaged entry, whose own numbers cannot be trusted. */
-static void count_damage(struct store *s)
+static void count_damage(struct store *s, enum store_side side)
 {
-    struct delivery_counts *c = &s->head->counts;
-    const struct payload_load *a = &s->head->accepted;
+    struct delivery_counts *c = &s->head->books[side].counts;
+    const struct payload_load *a = &s->head->books[side].accepted;
+    struct payload_load held = s->load[side];
     uint64_t settled = c->delivered + c->saved;
     uint64_t n;
 
+    load_add(&held, &s->head->awaited[side]);
     for (int i = 0; i < DROP_N; i++)
         settled += c->dropped[i];
-    n = missing(a->n_samples, settled, s->load.n_samples);
-    if (n > 0)
-        region_set(s->r, c->dropped[DROP_DAMAGED],
-                   c->dropped[DROP_DAMAGED] + n);
+    n = missing(a->n_samples, settled, held.n_samples);
+    store_bump(s, &c->dropped[DROP_DAMAGED], n);
     n = missing(a->n_events, c->events_delivered + c->events_dropped,
-                s->load.n_events);
-    if (n > 0)
-        region_set(s->r, c->events_dropped, c->events_dropped + n);
+                held.n_events);
+    store_bump(s, &c->events_dropped, n);
     n = missing(a->n_checks, c->checks_delivered + c->checks_dropped,
-                s->load.n_checks);
-    if (n > 0)
-        region_set(s->r, c->checks_dropped, c->checks_dropped + n);
+                held.n_checks);
+    store_bump(s, &c->checks_dropped, n);
     store_commit(s);
 }
 
@@ -252,18 +300,31 @@ static int by_age(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
+static int claim(struct store *s, const struct entry_fixed *f)
+{
+    return s->disk != NULL && f->segment != 0
+               ? disk_claim(s->disk, store_place(f))
+               : 0;
+}
+
 static int recover(struct store *s)
 {
     struct aged *aged = malloc((s->n_entries + 1) * sizeof(*aged));
     uint32_t n = 0;
+    int rc = 0;
 
     if (aged == NULL)
         return -ENOMEM;
-    for (uint32_t i = s->n_entries; i-- > 0;) {
+    for (uint32_t i = s->n_entries; i-- > 0 && rc == 0;) {
         struct store_entry *e = &s->entries[i];
 
         if (e->state != PAYLOAD_FREE && entry_valid(s, e)) {
             aged[n++] = (struct aged){e->fixed.order, e->fixed.id, i};
+            continue;
+        }
+        if (e->state == PAYLOAD_SAVED && entry_saved(s, e)) {
+            s->nodes[i] = (struct store_node){NO_ENTRY, NO_ENTRY, NULL, false};
+            rc = claim(s, &e->fixed);
             continue;
         }
         /* Never committed, or damaged: no save, the next one who opens would
@@ -273,11 +334,19 @@ static int recover(struct store *s)
         push_free(s, i);
     }
     qsort(aged, n, sizeof(*aged), by_age);
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
         store_entry_list(s, aged[i].entry, NO_ENTRY);
+        rc = claim(s, &s->entries[aged[i].entry].fixed);
+    }
+    s->last_order = s->head->base_order;
+    if (n > 0 && aged[n - 1].order > s->last_order)
+        s->last_order = aged[n - 1].order;
     free(aged);
+    if (rc != 0)
+        return rc;
     pages_settle(&s->pages);
-    count_damage(s);
+    for (int side = 0; side < STORE_N_SIDES; side++)
+        count_damage(s, side);
     return 0;
 }
 
@@ -295,7 +364,13 @@ int store_table_open(struct store *s, size_t max_bytes)
     s->head = region_base(r, STORE_HEAD);
     s->entries = region_base(r, STORE_ENTRIES);
     if (s->head->magic != STORE_MAGIC) {
-        region_set(r, s->head->next_id, 1);
+        uint64_t first = 1;
+
+        /* Ages are compared across lives, on disk. */
+        if (s->disk != NULL && clock_wall_ns(s->clock) > 1000)
+            first = (uint64_t)clock_wall_ns(s->clock) / 1000;
+        region_set(r, s->head->next_id, first);
+        region_set(r, s->head->base_order, first);
         region_set(r, s->head->magic, STORE_MAGIC);
         region_commit(r);
     }

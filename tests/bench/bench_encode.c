@@ -158,7 +158,7 @@ int main(int argc, char **argv)
                                .reserve = reserve,
                                .n_ranges = STORE_N_RANGES};
     struct context *contexts = make_contexts(n);
-    struct store_opts store_opts = {256u << 20};
+    struct store_opts store_opts = {.max_bytes = 256u << 20};
     struct region r;
     struct store *s;
 

@@ -62,7 +62,8 @@ int rig_setup(void **state)
     assert_non_null(f);
     opts.budget_bytes = store_reserve(reserve, 4 << 20);
     assert_int_equal(region_create(&f->r, &opts), 0);
-    assert_int_equal(store_open(&f->s, &f->r, &(struct store_opts){4 << 20}),
+    assert_int_equal(store_open(&f->s, &f->r,
+                                &(struct store_opts){.max_bytes = 4 << 20}),
                      0);
     assert_int_equal(uv_loop_init(&f->loop), 0);
     stub_open(&f->stub, &f->loop, on_request, f);

@@ -124,7 +124,8 @@ static void begin(struct fixture *f, size_t max_bytes, int run_dir)
     atomic_store(&n_opened, 0);
     opts.budget_bytes = store_reserve(reserve, max_bytes);
     assert_int_equal(region_create(&f->r, &opts), 0);
-    assert_int_equal(store_open(&f->s, &f->r, &(struct store_opts){max_bytes}),
+    assert_int_equal(store_open(&f->s, &f->r,
+                                &(struct store_opts){.max_bytes = max_bytes}),
                      0);
     assert_int_equal(uv_loop_init(&f->loop), 0);
     f->run_dir = run_dir;

@@ -81,7 +81,8 @@ static void open_store(struct fixture *f, size_t max_bytes)
     memset(f, 0, sizeof(*f));
     opts.budget_bytes = store_reserve(reserve, max_bytes);
     assert_int_equal(region_create(&f->r, &opts), 0);
-    assert_int_equal(store_open(&f->s, &f->r, &(struct store_opts){max_bytes}),
+    assert_int_equal(store_open(&f->s, &f->r,
+                                &(struct store_opts){.max_bytes = max_bytes}),
                      0);
     f->cfg = (struct encode_config){
         .encoding = ENCODING_NONE,

@@ -35,7 +35,8 @@ static void open_store(struct fixture *f, size_t max_bytes, bool prove)
     f->max_bytes = max_bytes;
     opts.budget_bytes = store_reserve(reserve, max_bytes);
     assert_int_equal(region_create(&f->r, &opts), 0);
-    assert_int_equal(store_open(&f->s, &f->r, &(struct store_opts){max_bytes}),
+    assert_int_equal(store_open(&f->s, &f->r,
+                                &(struct store_opts){.max_bytes = max_bytes}),
                      0);
     if (prove)
         region_prove(&f->r);
@@ -52,7 +53,8 @@ static void take_over(struct fixture *f)
 {
     (void)region_rollback(&f->r);
     assert_int_equal(store_open(&f->s, &f->r,
-                                &(struct store_opts){f->max_bytes}),
+                                &(struct store_opts){.max_bytes =
+                                                         f->max_bytes}),
                      0);
 }
 

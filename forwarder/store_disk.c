@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Payloads that are on disk as well as in memory, or there alone.
+ *
+ * The order that makes a kill harmless: a record is written before the region
+ * says that the payload is frozen, and settled after the region says that it is
+ * free. So what the region refers to is there, and a record that nobody refers
+ * to was never committed, or is done with: a successor settles it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent/base/log.h"
+#include "forwarder/store_table.h"
+
+#define MODULE "store"
+#define NO_ENTRY STORE_NO_ENTRY
+
+int store_disk_open(struct store *s, const struct store_opts *opts)
+{
+    struct disk_opts d = {.life = opts->life,
+                          .max_bytes = opts->max_bytes,
+                          .clock = s->clock};
+
+    if (opts->disk == NULL)
+        return 0;
+    d.run_dir = opts->disk->run_dir;
+    d.max_ratio = opts->disk->max_ratio;
+    s->outdated_s = opts->disk->outdated_s;
+    s->batch = calloc(STORE_BATCH, sizeof(*s->batch));
+    return s->batch == NULL ? -ENOMEM : disk_open(&s->disk, &d);
+}
+
+void store_disk_close(struct store *s)
+{
+    disk_close(s->disk);
+    s->disk = NULL;
+    free(s->batch);
+    s->batch = NULL;
+}
+
+/* ---- Writing ----------------------------------------------------------- */
+
+struct segment_record store_record_of(const struct entry_fixed *f)
+{
+    return (struct segment_record){
+        .state = RECORD_FROZEN,
+        .order = f->order,
+        .n_bytes = f->n_bytes,
+        .n_raw_bytes = f->n_raw_bytes,
+        .n_index_bytes = f->n_index_bytes,
+        .kind = f->kind,
+        .encoding = f->encoding,
+        .flags = f->side == STORE_RESTORED ? RECORD_RESTORED : 0,
+        .load = f->load,
+        .newest_s = f->newest_s,
+    };
+}
+
+struct segment_record store_record(const struct store *s, uint32_t i)
+{
+    struct segment_record r = store_record_of(&s->entries[i].fixed);
+
+    if (s->entries[i].state == PAYLOAD_MAYBE_SENT)
+        r.state = RECORD_MAYBE_SENT;
+    return r;
+}
+
+uint64_t store_next_order(struct store *s)
+{
+    uint64_t now_us = (uint64_t)clock_wall_ns(s->clock) / 1000;
+    uint64_t last = atomic_load(&s->last_order);
+    uint64_t next;
+
+    do {
+        next = now_us > last ? now_us : last + 1;
+    } while (!atomic_compare_exchange_weak(&s->last_order, &last, next));
+    return next;
+}
+
+int store_write_drafts(struct store *s, struct payload_draft *drafts,
+                       size_t n_drafts, uint64_t *need)
+{
+    uint64_t reserved = atomic_load(&s->n_placeless_bytes);
+
+    for (size_t k = 0; s->disk != NULL && k < n_drafts; k++) {
+        struct payload_draft *d = &drafts[k];
+        struct segment_record r = {
+            .state = RECORD_FROZEN,
+            .order = d->order != 0 ? d->order : store_next_order(s),
+            .n_bytes = d->n_bytes,
+            .n_raw_bytes = d->n_raw_bytes,
+            .n_index_bytes = d->n_index_bytes,
+            .kind = d->kind,
+            .encoding = d->encoding,
+            .load = d->load,
+            .newest_s = store_newest(s, d->newest_s),
+        };
+        const unsigned char *body = store_block_bytes(s, d->block);
+
+        d->order = r.order;
+        if (d->place.segment != 0)
+            continue;
+        if (disk_append(s->disk, &r, body, body + d->n_bytes, reserved,
+                        &d->place) == DISK_FULL) {
+            *need = segment_record_size(&r);
+            return STORE_FULL;
+        }
+    }
+    return 0;
+}
+
+static bool on_disk(const struct store *s, uint32_t i)
+{
+    return s->entries[i].fixed.segment != 0;
+}
+
+int store_make_disk_room(struct store *s, uint64_t n)
+{
+    while (s->disk != NULL &&
+           disk_is_full(s->disk, n, atomic_load(&s->n_placeless_bytes))) {
+        uint32_t i = store_oldest(s, on_disk);
+
+        if (i == NO_ENTRY)
+            return STORE_FULL;
+        store_drop_one(s, i, DROP_EVICTED);
+    }
+    return 0;
+}
+
+static bool memory_alone(const struct store *s, uint32_t i)
+{
+    return s->entries[i].fixed.segment == 0;
+}
+
+/* Returns 0 or what disk_append() said. */
+static int write_entry(struct store *s, uint32_t i)
+{
+    struct entry_fixed f = s->entries[i].fixed;
+    struct segment_record r = store_record(s, i);
+    const unsigned char *body = pages_bytes(&s->pages, f.block);
+    struct disk_place p;
+    int rc = disk_append(s->disk, &r, body, body + f.n_bytes, 0, &p);
+
+    if (rc != 0)
+        return rc;
+    f.segment = p.segment;
+    f.at = p.at;
+    store_entry_change(s, i, &f);
+    store_commit(s);
+    atomic_fetch_sub(&s->n_placeless_bytes, store_entry_bytes(&f));
+    return 0;
+}
+
+void store_write_back(struct store *s, uint64_t max)
+{
+    uint32_t i;
+
+    while (atomic_load(&s->n_placeless_bytes) > 0 && disk_is_on(s->disk) &&
+           (i = store_oldest(s, memory_alone)) != NO_ENTRY) {
+        size_t n = store_entry_bytes(&s->entries[i].fixed);
+
+        if (n > max || write_entry(s, i) != 0)
+            break;
+        max -= n;
+    }
+}
+
+int store_sync(struct store *s, unsigned min_age_ms)
+{
+    return s->disk != NULL ? disk_sync(s->disk, min_age_ms) : 0;
+}
+
+/* ---- Spilling ---------------------------------------------------------- */
+
+bool store_is_on_disk(const struct store *s)
+{
+    return s->disk != NULL && atomic_load(&s->n_placeless_bytes) == 0;
+}
+
+static bool can_spill(const struct store *s, uint32_t i)
+{
+    return !s->nodes[i].spilled && s->entries[i].fixed.segment != 0;
+}
+
+bool store_spill_one(struct store *s)
+{
+    uint32_t i = s->disk != NULL ? store_oldest(s, can_spill) : NO_ENTRY;
+    struct entry_fixed f;
+    uint32_t block;
+    uint32_t n_pages;
+
+    if (i == NO_ENTRY)
+        return false;
+    f = s->entries[i].fixed;
+    block = f.block;
+    n_pages = pages_for(store_entry_bytes(&f));
+    f.block = STORE_NO_BLOCK;
+    store_entry_change(s, i, &f);
+    store_commit(s);
+    s->nodes[i].spilled = true;
+    s->n_pages -= n_pages;
+    pages_free(&s->pages, block, n_pages);
+    return true;
+}
+
+int store_read_back(struct store *s, uint32_t i, void **copy)
+{
+    const struct entry_fixed *f = &s->entries[i].fixed;
+    struct segment_record r = store_record(s, i);
+    int rc;
+
+    *copy = malloc(store_entry_bytes(f));
+    if (*copy == NULL)
+        return -ENOMEM;
+    rc = disk_read(s->disk, store_place(f), &r, *copy);
+    if (rc == -EIO)
+        rc = -EBADMSG; /* it would stand before all others for ever */
+    if (rc == -EBADMSG)
+        log_error(MODULE,
+                  "a payload on disk is lost: its bytes could not be read "
+                  "back samples=%ju segment=%jx",
+                  (uintmax_t)f->load.n_samples, (uintmax_t)f->segment);
+    return rc;
+}
+
+/* ---- What was there before --------------------------------------------- */
+
+int store_list(struct store *s)
+{
+    return s->disk != NULL ? disk_list(s->disk, s->head->own_from) : 0;
+}
+
+bool store_read_some(struct store *s)
+{
+    if (s->disk == NULL)
+        return false;
+    s->n_batch = disk_next(s->disk, s->batch, STORE_BATCH);
+    return s->n_batch > 0;
+}
+
+/* The earlier image of this life has it in its sums already. */
+static void accept(struct store *s, enum store_side side,
+                   const struct payload_load *l)
+{
+    struct store_books *b = &s->head->books[side];
+    struct payload_load awaited = s->head->awaited[side];
+    struct payload_load known = {
+        .n_samples =
+            l->n_samples < awaited.n_samples ? l->n_samples : awaited.n_samples,
+        .n_points =
+            l->n_points < awaited.n_points ? l->n_points : awaited.n_points,
+        .n_events =
+            l->n_events < awaited.n_events ? l->n_events : awaited.n_events,
+        .n_checks =
+            l->n_checks < awaited.n_checks ? l->n_checks : awaited.n_checks,
+    };
+    struct payload_load accepted = b->accepted;
+
+    load_sub(&awaited, &known);
+    load_add(&accepted, l);
+    load_sub(&accepted, &known);
+    region_set(s->r, s->head->awaited[side], awaited);
+    region_set(s->r, b->accepted, accepted);
+    if (side == STORE_RESTORED)
+        store_bump(s, &b->n_payloads, 1);
+}
+
+static enum store_side side_of(const struct disk_found *f)
+{
+    return f->own && !(f->record.flags & RECORD_RESTORED) ? STORE_OWN
+                                                          : STORE_RESTORED;
+}
+
+static bool is_outdated(const struct store *s, const struct disk_found *f)
+{
+    int64_t now_s = clock_wall_ns(s->clock) / CLOCK_NS_PER_S;
+
+    return !f->own && s->outdated_s > 0 && f->created_s < now_s &&
+           now_s - f->created_s > s->outdated_s;
+}
+
+/* Older than all that is made here, whatever the clocks of both lives said. */
+static uint64_t order_of(const struct store *s, const struct disk_found *f)
+{
+    uint64_t order = f->record.order;
+
+    return order < s->head->base_order ? order : s->head->base_order - 1;
+}
+
+/* One transaction: an entry for it, or it is counted as evicted. */
+static void restore_one(struct store *s, const struct disk_found *d)
+{
+    enum store_side side = side_of(d);
+    const struct segment_record *r = &d->record;
+    struct entry_fixed f = {
+        .id = s->head->next_id,
+        .order = order_of(s, d),
+        .kind = (uint8_t)r->kind,
+        .encoding = (uint8_t)r->encoding,
+        .side = (uint8_t)side,
+        .block = STORE_NO_BLOCK,
+        .n_bytes = r->n_bytes,
+        .n_raw_bytes = r->n_raw_bytes,
+        .n_index_bytes = r->n_index_bytes,
+        .at = d->place.at,
+        .segment = d->place.segment,
+        .newest_s = r->newest_s,
+        .load = r->load,
+    };
+    uint32_t i = NO_ENTRY;
+
+    if (!is_outdated(s, d)) {
+        if (s->n_free == 0)
+            (void)store_entries_grow(s);
+        i = store_entry_alloc(s); /* none: the oldest go, and this is it */
+    }
+    accept(s, side, &r->load);
+    if (i == NO_ENTRY) {
+        store_count_dropped(s, side, &r->load, DROP_EVICTED, 0);
+        store_commit(s);
+        disk_settle(s->disk, d->place);
+        return;
+    }
+    store_entry_fill(s, i, &f);
+    if (r->state == RECORD_MAYBE_SENT) {
+        s->entries[i].state = PAYLOAD_MAYBE_SENT; /* not committed yet */
+        s->entries[i].n_attempts = 1;
+    }
+    region_set(s->r, s->head->next_id, s->head->next_id + 1);
+    store_commit(s);
+    store_entry_list(s, i, NO_ENTRY);
+}
+
+/* What an earlier image said to have left and nobody found. */
+static void give_up_awaited(struct store *s)
+{
+    for (int side = 0; side < STORE_N_SIDES; side++) {
+        struct payload_load lost = s->head->awaited[side];
+
+        if ((lost.n_samples | lost.n_events | lost.n_checks) == 0)
+            continue;
+        log_error(MODULE,
+                  "payloads that were on disk are not there any more "
+                  "samples=%ju",
+                  (uintmax_t)lost.n_samples);
+        store_count_dropped(s, side, &lost, DROP_DISK, 0);
+        region_set(s->r, s->head->awaited[side], (struct payload_load){0});
+        store_commit(s);
+    }
+}
+
+void store_restore(struct store *s)
+{
+    if (s->disk == NULL)
+        return;
+    if (s->head->own_from == 0) {
+        uint64_t number = disk_start(s->disk);
+
+        region_set(s->r, s->head->own_from, number);
+        store_commit(s);
+    } else {
+        (void)disk_start(s->disk);
+    }
+    for (size_t k = 0; k < s->n_batch; k++)
+        restore_one(s, &s->batch[k]);
+    s->n_batch = 0;
+    (void)store_make_disk_room(s, 0);
+    if (disk_all_read(s->disk))
+        give_up_awaited(s);
+}
+
+/* ---- The end ----------------------------------------------------------- */
+
+static void save_entry(struct store *s, uint32_t i)
+{
+    struct store_entry *e = &s->entries[i];
+    struct store_books *b = &s->head->books[e->fixed.side];
+
+    store_bump(s, &b->counts.saved, e->fixed.load.n_samples);
+    region_set(s->r, e->state, PAYLOAD_SAVED);
+    store_commit(s);
+    store_entry_saved(s, i);
+}
+
+/* On disk, not read yet: the next life finds it. */
+static void save_awaited(struct store *s)
+{
+    for (int side = 0; side < STORE_N_SIDES; side++) {
+        store_bump(s, &s->head->books[side].counts.saved,
+                   s->head->awaited[side].n_samples);
+        region_set(s->r, s->head->awaited[side], (struct payload_load){0});
+        store_commit(s);
+    }
+}
+
+bool store_save_rest(struct store *s)
+{
+    if (s->disk == NULL)
+        return false;
+    disk_try_now(s->disk);
+    if (atomic_load(&s->n_placeless_bytes) > 0) {
+        store_write_back(s, UINT64_MAX);
+        (void)disk_sync(s->disk, 0);
+    }
+    for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
+        uint32_t i;
+
+        while ((i = s->lists[k].first) != NO_ENTRY) {
+            const struct entry_fixed *f = &s->entries[i].fixed;
+
+            if (f->segment != 0 && disk_is_safe(s->disk, store_place(f)))
+                save_entry(s, i);
+            else
+                store_drop_one(s, i, DROP_DISK);
+        }
+    }
+    save_awaited(s);
+    return true;
+}
