@@ -137,6 +137,7 @@ static int map_supervision(struct keeper *k)
     s->to_worker = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->to_keeper = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->keeper_pidfd = -1;
+    s->keeper_pid = getpid();
     if (s->to_worker < 0 || s->to_keeper < 0)
         return -errno;
 #ifdef SYS_pidfd_open

@@ -70,6 +70,7 @@ struct supervision {
     int to_worker;    /* eventfd: the keeper rings */
     int to_keeper;    /* eventfd: the worker rings */
     int keeper_pidfd; /* readable when the keeper is gone; -1 = none */
+    int32_t keeper_pid;
 
     struct receipt receipt; /* a worker composes, the keeper prints */
 };

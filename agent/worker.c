@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -199,9 +200,17 @@ static void on_keeper_gone(uv_poll_t *p, int status, int events)
     struct worker *w = p->data;
     struct supervision *sup = w->env->sup;
     uint64_t now_ns = worker_now_ns();
+    struct signalfd_siginfo si;
 
     (void)status;
     (void)events;
+    if (getppid() == sup->keeper_pid) {
+        /* Without pidfd a SIGTERM stands for the keeper's end, and somebody sent
+         * it to us as well. */
+        while (read(sup->keeper_pidfd, &si, sizeof(si)) > 0)
+            ;
+        return;
+    }
     (void)uv_poll_stop(p);
     w->keeper_is_gone = true;
     log_error(MODULE, "the keeper died; delivering what is here and stopping");

@@ -47,8 +47,11 @@ class Keeper(Case):
             eventually(lambda: agent.worker_pid() not in (None, pid),
                        what="a successor")
             pid = agent.worker_pid()
+        os.kill(pid, signal.SIGTERM)  # as a service manager may, to all
         Uds(agent.uds).send("orphan:1|c")
         agent.flush()
+        self.assertEqual(agent.worker_pid(), pid)
+        self.assertFalse(any("keeper died" in l for l in agent.err.lines))
         agent.proc.kill()
         agent.proc.wait()
         agent.err.wait_for('"reason":"keeper_gone"')
