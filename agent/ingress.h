@@ -112,8 +112,14 @@ int ingress_uds_stop(int fd);
 /** Read the kernel's drop counter of a UDP socket into the counts. */
 void ingress_udp_drops(struct ingress *g, uint32_t source);
 
+/** Datagrams that the kernel dropped in the life of a datagram socket. */
+uint32_t ingress_dropped(int fd);
+
 /** Bytes that wait in a datagram socket's receive queue. */
 uint32_t ingress_queued_bytes(int fd);
+
+/** Estimated number of datagrams that wait in all of them. */
+uint64_t ingress_left(const struct sockets *s);
 
 /* ---- ingress_stream.c -------------------------------------------------- */
 

@@ -15,6 +15,8 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 
+#include "agent/sockets_private.h"
+
 /* In a container IPv6 is often switched off behind a socket of both families:
  * there is no ::1 then, and the other family's loopback does the same. */
 static int connect_v6(int fd)
@@ -58,6 +60,13 @@ static bool meminfo(int fd, uint32_t mem[SK_MEMINFO_VARS])
            n >= (SK_MEMINFO_DROPS + 1) * sizeof(*mem);
 }
 
+uint32_t ingress_dropped(int fd)
+{
+    uint32_t mem[SK_MEMINFO_VARS];
+
+    return meminfo(fd, mem) ? mem[SK_MEMINFO_DROPS] : 0;
+}
+
 void ingress_udp_drops(struct ingress *g, uint32_t source)
 {
     const struct socket_entry *e = &g->sockets->entries[source];
@@ -82,4 +91,19 @@ uint32_t ingress_queued_bytes(int fd)
     uint32_t mem[SK_MEMINFO_VARS];
 
     return meminfo(fd, mem) ? mem[SK_MEMINFO_RMEM_ALLOC] : 0;
+}
+
+/* An estimate: the kernel counts bytes. */
+uint64_t ingress_left(const struct sockets *s)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (s->entries[i].kind == SOCKET_UDP ||
+            s->entries[i].kind == SOCKET_UNIXGRAM)
+            n += (ingress_queued_bytes(s->entries[i].fd) +
+                  SOCKETS_DATAGRAM_BYTES - 1) /
+                 SOCKETS_DATAGRAM_BYTES;
+    }
+    return n;
 }

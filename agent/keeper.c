@@ -26,6 +26,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/cli.h"
+#include "agent/ingress.h"
 #include "agent/keeper_private.h"
 #include "agent/stamps.h"
 #include "agent/wiring.h"
@@ -112,14 +113,23 @@ int keeper_configure(struct keeper *k, struct config_sources *src)
 
 int keeper_listen(struct keeper *k)
 {
+    const struct notify *manager = k->exec_mode ? NULL : &k->notify;
     unsigned n_failed = 0;
-    int rc = sockets_open(&k->sockets, &k->config, k->exec_mode, &n_failed);
+    int rc;
 
+    if (manager != NULL && notify_init(&k->notify) != 0)
+        log_warn(MODULE,
+                 "NOTIFY_SOCKET is neither a path nor an abstract name: "
+                 "the service manager is told nothing");
+    rc = sockets_open(&k->sockets, &k->config, manager, &n_failed);
     if (rc != 0)
         log_error(MODULE, "there are more listeners than %d", SOCKETS_MAX);
-    if (k->exec_mode || (rc == 0 && n_failed == 0))
+    if (k->exec_mode)
         return 0;
-    return EXIT_FAILED;
+    if (rc != 0 || n_failed != 0)
+        return EXIT_FAILED;
+    sockets_keep(&k->sockets, manager);
+    return 0;
 }
 
 /* ---- What outlives a worker -------------------------------------------- */
@@ -190,9 +200,16 @@ static int make_landing(struct keeper *k)
             opts.n_conns = c->stream_max_connections;
     }
     rc = landing_create(&k->landing, &opts);
-    if (rc == 0)
-        region_allow(&k->ingest, k->landing.map, k->landing.map_bytes);
-    return rc;
+    if (rc != 0)
+        return rc;
+    region_allow(&k->ingest, k->landing.map, k->landing.map_bytes);
+    /* The kernel counts over a socket's life, which may be longer than ours. */
+    for (uint32_t i = 0; i < k->sockets.n; i++) {
+        if (k->sockets.entries[i].kind == SOCKET_UDP)
+            k->landing.head->drops_seen[i] =
+                ingress_dropped(k->sockets.entries[i].fd);
+    }
+    return 0;
 }
 
 /* Locked by its own descriptor, which keeper and workers hold: a worker that

@@ -21,6 +21,7 @@
 
 #include "agent/identity.h"
 #include "agent/job.h"
+#include "agent/notify.h"
 #include "agent/worker.h"
 
 /* Descriptors by number. */
@@ -32,6 +33,8 @@ struct fd_set_of {
 struct keeper {
     struct config config;
     struct identity identity;
+    struct notify notify; /* run: the service manager */
+    bool told_ready;
     struct sockets sockets;
     struct region ingest, store;
     struct landing landing;
@@ -70,7 +73,7 @@ bool keeper_expect_children(void);
  *  wrong is a warning. */
 int keeper_configure(struct keeper *k, struct config_sources *src);
 
-/** Bind the sockets. Returns 0 or an exit status (exec: always 0). */
+/** Bind the sockets; in `run` adopt and keep them with the service manager. Returns 0 or an exit status (exec: always 0). */
 int keeper_listen(struct keeper *k);
 
 /** From now on signals are read from a descriptor. Returns 0 or -errno. */

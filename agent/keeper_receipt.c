@@ -137,6 +137,7 @@ static int compose(struct keeper *k, bool with_sockets)
     (void)store_save_rest(store);
     reader_view_of(agg, &view);
     ledger_collect(&l, &view, agg, store);
+    l.left_for_successor = ingress_left(&k->sockets);
     ledger_finish(&l);
     f.exit_status =
         ledger_exit_status(&l, atomic_load(&sup->dropped_before_stop));

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -32,6 +33,34 @@ static void ring(const struct keeper *k)
         (void)!write(k->sup->to_worker, &one, sizeof(one));
 }
 
+/* ---- The service manager ------------------------------------------------ */
+
+static void tell_ready(struct keeper *k)
+{
+    char status[64];
+    int rc;
+
+    if (k->told_ready || atomic_load(&k->sup->serving) == 0)
+        return;
+    k->told_ready = true;
+    (void)snprintf(status, sizeof(status), "Serving %u sockets", k->sockets.n);
+    rc = notify_ready(&k->notify, status);
+    if (rc != 0)
+        log_warn(MODULE, "the service manager was not told that we serve: %s",
+                 strerror(-rc));
+}
+
+static void tell_stopping(struct keeper *k, enum stop_reason reason)
+{
+    char status[64];
+
+    k->told_ready = true; /* or never: the stop came first */
+    (void)snprintf(status, sizeof(status), "Stopping (%s), %u ms at most",
+                   stop_reason_name(reason),
+                   (unsigned)k->config.stop_timeout_ms);
+    (void)notify_stopping(&k->notify, status);
+}
+
 /* ---- The stop ---------------------------------------------------------- */
 
 static bool stopping(const struct keeper *k)
@@ -50,6 +79,7 @@ static void begin_stop(struct keeper *k, enum stop_reason reason)
                  now_ns + k->config.stop_timeout_ms * MS_NS);
     atomic_store(&k->sup->stop_request, reason);
     ring(k);
+    tell_stopping(k, reason);
 }
 
 static void hurry(struct keeper *k)
@@ -277,6 +307,7 @@ static void on_doorbell(struct keeper *k)
     while (read(k->sup->to_keeper, &n, sizeof(n)) > 0)
         ;
     print_receipt(k);
+    tell_ready(k);
     if (atomic_exchange(&k->sup->command_stop, 0) == 0)
         return;
     if (!k->exec_mode) {

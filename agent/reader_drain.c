@@ -19,8 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CALLS 64u           /* receive calls per source and round */
-#define DATAGRAM_BYTES 768u /* of queue memory for a small one */
+#define CALLS 64u /* receive calls per source and round */
 #define WITHOUT_BARRIER_NS UINT64_C(20000000)
 
 static uint64_t now_ns(void)
@@ -131,23 +130,6 @@ static void wait_for_senders(struct reader *r, uint64_t latest_ns)
     }
 }
 
-static uint64_t count_left(const struct reader *r)
-{
-    const struct sockets *s = r->opts.sockets;
-    uint64_t n = 0;
-
-    for (uint32_t i = 0; i < s->n; i++) {
-        uint32_t bytes;
-
-        if (s->entries[i].kind != SOCKET_UDP &&
-            s->entries[i].kind != SOCKET_UNIXGRAM)
-            continue;
-        bytes = ingress_queued_bytes(s->entries[i].fd);
-        n += (bytes + DATAGRAM_BYTES - 1) / DATAGRAM_BYTES;
-    }
-    return n;
-}
-
 uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
 {
     struct landing *l = r->opts.landing;
@@ -163,5 +145,5 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
             ingress_stream_close(&r->g, i);
     }
     reader_read_drops(r);
-    return count_left(r);
+    return ingress_left(r->opts.sockets);
 }

@@ -2,31 +2,27 @@
 #include "agent/sockets.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "agent/base/log.h"
 #include "agent/base/num.h"
 #include "agent/sockets_private.h"
 
-#define LISTEN_FDS_FIRST 3
-
 struct opening {
     struct sockets *s;
     const struct config *cfg;
     unsigned n_failed;
     bool full;
+    bool looking; /* only find out which kept sockets are asked for */
+    bool taken[SOCKETS_MAX]; /* kept sockets that are */
 };
 
-static struct socket_entry *fresh_entry(struct opening *o,
-                                        enum socket_kind kind)
+struct socket_entry *sockets_fresh(struct sockets *s, enum socket_kind kind)
 {
     static const enum transport transports[] = {
         [SOCKET_UDP] = TRANSPORT_UDP,
@@ -36,29 +32,45 @@ static struct socket_entry *fresh_entry(struct opening *o,
     };
     struct socket_entry *e;
 
-    if (o->s->n == SOCKETS_MAX) {
-        o->full = true;
+    if (s->n == SOCKETS_MAX)
         return NULL;
-    }
-    e = &o->s->entries[o->s->n];
+    e = &s->entries[s->n];
     *e = (struct socket_entry){.fd = -1,
                                .kind = kind,
                                .transport = transports[kind]};
     return e;
 }
 
-/* A socket unit may have handed the same address over already. */
-static bool held_already(const struct opening *o, enum socket_kind kind,
-                         const char *path, uint16_t port)
+static struct socket_entry *fresh_entry(struct opening *o,
+                                        enum socket_kind kind)
+{
+    struct socket_entry *e = sockets_fresh(o->s, kind);
+
+    o->full = o->full || e == NULL;
+    return e;
+}
+
+/* A socket unit may have handed the same port or path over. Of our life before
+ * each socket serves one listener that is asked for, at its very address. */
+static bool held_already(struct opening *o, enum socket_kind kind,
+                         const char *where, uint16_t port)
 {
     for (uint32_t i = 0; i < o->s->n; i++) {
         const struct socket_entry *e = &o->s->entries[i];
+        bool same;
 
-        if (!e->shared_outside || e->kind != kind)
+        if (!e->shared_outside || e->kind != kind || o->taken[i])
             continue;
-        if (kind == SOCKET_UDP ? port != 0 && e->port == port
-                               : strcmp(e->name, path) == 0)
-            return true;
+        if (kind != SOCKET_UDP)
+            same = strcmp(e->name, where) == 0;
+        else if (e->stored)
+            same = sockets_udp_is(e, where, port);
+        else
+            same = port != 0 && e->port == port;
+        if (!same)
+            continue;
+        o->taken[i] = e->stored;
+        return true;
     }
     return false;
 }
@@ -77,7 +89,7 @@ static void open_udp(struct opening *o, const char *host, uint16_t port)
 {
     struct socket_entry *e;
 
-    if (held_already(o, SOCKET_UDP, NULL, port))
+    if (held_already(o, SOCKET_UDP, host, port) || o->looking)
         return;
     e = fresh_entry(o, SOCKET_UDP);
     if (e != NULL)
@@ -98,7 +110,7 @@ static void open_unix(struct opening *o, enum socket_kind kind,
     };
     struct socket_entry *e;
 
-    if (path[0] == '\0' || held_already(o, kind, path, 0))
+    if (path[0] == '\0' || held_already(o, kind, path, 0) || o->looking)
         return;
     e = fresh_entry(o, kind);
     if (e != NULL)
@@ -152,7 +164,7 @@ static void open_url(struct opening *o, const char *url)
         open_unix(o, SOCKET_UNIXSTREAM, rest, false);
     else
         rc = -EINVAL;
-    if (rc != 0) {
+    if (rc != 0 && !o->looking) {
         log_error("sockets",
                   "dogstatsd_sockets: not a listener: expected "
                   "udp://HOST:PORT, unixgram://PATH or unixstream://PATH "
@@ -160,81 +172,6 @@ static void open_url(struct opening *o, const char *url)
                   url);
         o->n_failed++;
     }
-}
-
-/* ---- LISTEN_FDS -------------------------------------------------------- */
-
-static int kind_of(int fd, enum socket_kind *kind)
-{
-    int type = 0;
-    int family = 0;
-    int listening = 0;
-    socklen_t n = sizeof(int);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) != 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &n) != 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) != 0)
-        return -errno;
-    if (family == AF_UNIX && type == SOCK_DGRAM)
-        *kind = SOCKET_UNIXGRAM;
-    else if (family == AF_UNIX && type == SOCK_STREAM && listening != 0)
-        *kind = SOCKET_UNIXSTREAM;
-    else if ((family == AF_INET || family == AF_INET6) && type == SOCK_DGRAM)
-        *kind = SOCKET_UDP;
-    else
-        return -EPROTONOSUPPORT;
-    return 0;
-}
-
-static void adopt(struct opening *o, int fd)
-{
-    struct sockaddr_storage ss = {0};
-    socklen_t n = sizeof(ss);
-    enum socket_kind kind = SOCKET_UDP;
-    struct socket_entry *e;
-
-    if (kind_of(fd, &kind) != 0) {
-        log_warn("sockets",
-                 "socket of the service manager is of no use here fd=%d", fd);
-        return;
-    }
-    e = fresh_entry(o, kind);
-    if (e == NULL || getsockname(fd, (struct sockaddr *)&ss, &n) != 0)
-        return;
-    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    (void)fcntl(fd, F_SETFL, O_NONBLOCK);
-    e->fd = fd;
-    e->shared_outside = true;
-    if (kind == SOCKET_UDP) {
-        e->port = ntohs(((const struct sockaddr_in *)&ss)->sin_port);
-        (void)snprintf(e->name, sizeof(e->name), "udp fd %d port %u", fd,
-                       e->port);
-    } else {
-        const struct sockaddr_un *un = (const struct sockaddr_un *)&ss;
-
-        if (un->sun_path[0] == '\0')
-            (void)snprintf(e->name, sizeof(e->name), "@%.107s",
-                           un->sun_path + 1);
-        else
-            (void)snprintf(e->name, sizeof(e->name), "%.108s", un->sun_path);
-    }
-    if (kind != SOCKET_UNIXSTREAM)
-        sockets_set_rcvbuf(e, o->cfg);
-    sockets_set_pace(e);
-    o->s->n++;
-}
-
-static void adopt_all(struct opening *o)
-{
-    const char *pid = getenv("LISTEN_PID");
-    const char *fds = getenv("LISTEN_FDS");
-    long n_fds;
-
-    if (pid == NULL || fds == NULL || strtol(pid, NULL, 10) != getpid())
-        return;
-    n_fds = strtol(fds, NULL, 10);
-    for (long i = 0; i < n_fds && i < SOCKETS_MAX; i++)
-        adopt(o, LISTEN_FDS_FIRST + (int)i);
 }
 
 /* ---- All --------------------------------------------------------------- */
@@ -248,7 +185,8 @@ static void open_dogstatsd(struct opening *o)
         open_udp(o, host, (uint16_t)c->dogstatsd_port);
     else if (c->dogstatsd_port == CONFIG_PORT_RANDOM)
         open_udp(o, host, 0);
-    sockets_raise_dgram_qlen();
+    if (!o->looking)
+        sockets_raise_dgram_qlen();
     open_unix(o, SOCKET_UNIXGRAM, c->dogstatsd_socket,
               !config_is_set(c, "dogstatsd_socket"));
     open_unix(o, SOCKET_UNIXSTREAM, c->dogstatsd_stream_socket, false);
@@ -256,14 +194,29 @@ static void open_dogstatsd(struct opening *o)
         open_url(o, c->dogstatsd_sockets.items[i]);
 }
 
-int sockets_open(struct sockets *s, const struct config *cfg, bool exec_mode,
-                 unsigned *n_failed)
+/* Before anything is bound: what is not asked for any more may be in the way. */
+static void release_unwanted(const struct opening *found, struct sockets *s,
+                             const struct notify *manager)
 {
+    for (uint32_t i = s->n; i-- > 0;) {
+        if (s->entries[i].stored && !found->taken[i])
+            sockets_release(s, i, manager);
+    }
+}
+
+int sockets_open(struct sockets *s, const struct config *cfg,
+                 const struct notify *manager, unsigned *n_failed)
+{
+    struct opening look = {.s = s, .cfg = cfg, .looking = true};
     struct opening o = {.s = s, .cfg = cfg};
 
     s->n = 0;
-    if (!exec_mode)
-        adopt_all(&o);
+    if (manager != NULL)
+        sockets_adopt(s, cfg, manager);
+    if (s->n > 0 && cfg->use_dogstatsd)
+        open_dogstatsd(&look);
+    if (s->n > 0)
+        release_unwanted(&look, s, manager);
     if (cfg->use_dogstatsd)
         open_dogstatsd(&o);
     open_unix(&o, SOCKET_CONTROL, cfg->control_socket,
@@ -298,7 +251,7 @@ void sockets_close(struct sockets *s)
         struct socket_entry *e = &s->entries[i];
         struct stat st;
 
-        if (e->path[0] != '\0' && lstat(e->path, &st) == 0 &&
+        if (!e->stored && e->path[0] != '\0' && lstat(e->path, &st) == 0 &&
             st.st_dev == e->device && st.st_ino == e->inode)
             (void)unlink(e->path);
         close(e->fd);

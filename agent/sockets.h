@@ -11,6 +11,7 @@
 #define RETRIEVER_AGENT_SOCKETS_H
 
 #include "agent/config.h"
+#include "agent/notify.h"
 #include "aggregator/counts.h"
 
 #define SOCKETS_MAX 32
@@ -27,9 +28,14 @@ struct socket_entry {
     enum socket_kind kind;
     enum transport transport;
     bool shared_outside; /* somebody else holds it too: never shut it down */
-    char name[160];      /* "udp 127.0.0.1:8125", "/run/dsd.socket" */
-    char path[112];      /* to unlink at the end; "" = none (abstract, UDP) */
-    dev_t device;        /* of that path as we made it */
+    bool stored;         /* that is the service manager, for our next life */
+    bool
+        orphan; /* kept from a life before, and its path is another's now: served
+                    to the end, not kept again */
+    char name[160]; /* "udp 127.0.0.1:8125", "/run/dsd.socket" */
+    char path[112]; /* to unlink at the end unless stored; "" = none
+                            (abstract, UDP, a socket unit's) */
+    dev_t device;   /* of that path as we made it */
     ino_t inode;
     uint16_t port; /* UDP */
     uint32_t granted_rcvbuf_bytes;
@@ -41,19 +47,27 @@ struct sockets {
     uint32_t n;
 };
 
-/** Bind everything the configuration asks for, and adopt what a socket unit hands
- *  over (LISTEN_FDS; never in @exec_mode, where that is the job's). A failure of
- *  one listener is reported through log and *n_failed; the others still come
- *  up. A default path that cannot be made is only a warning. Returns 0 or -EMFILE
- *  when there are more than SOCKETS_MAX. */
-int sockets_open(struct sockets *s, const struct config *cfg, bool exec_mode,
-                 unsigned *n_failed);
+/** Bind everything the configuration asks for, behind adopting what @manager hands
+ *  over (LISTEN_FDS): the sockets of a socket unit, and those of our life before
+ *  that it kept. Of these, what the configuration no longer asks for is closed.
+ *  NULL = adopt nothing (`exec`: they are the job's). A failure of one listener is
+ *  reported through log and *n_failed; the others still come up. A default path
+ *  that cannot be made is only a warning. Returns 0 or -EMFILE when there are more
+ *  than SOCKETS_MAX. */
+int sockets_open(struct sockets *s, const struct config *cfg,
+                 const struct notify *manager, unsigned *n_failed);
+
+/** Have @manager keep the listeners for our next life, as far as it offers to: they
+ *  are shared_outside and stored then. Not the control socket: a client that
+ *  meets nobody should hear so. */
+void sockets_keep(struct sockets *s, const struct notify *manager);
 
 /** @fd is a connection that the listener @entry accepted, in this process's
  *  table. */
 bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd);
 
-/** Close all and unlink the paths that are still ours (same inode). */
+/** Close all and unlink the paths that end with us and are still ours (same
+ *  inode). */
 void sockets_close(struct sockets *s);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How one listener is made: UDP (sockets_udp.c) and Unix (sockets_unix.c).
+ * How one listener is made, UDP (sockets_udp.c) and Unix (sockets_unix.c), or
+ * taken over (sockets_adopt.c).
  *
  * Thread:  the keeper, before the first fork.
  * Memory:  fills one entry; on failure its descriptor is closed.
@@ -13,6 +14,25 @@
 
 /** Room that a small datagram takes in a receive queue. */
 #define SOCKETS_DATAGRAM_BYTES 768u
+
+/** The next free entry, which counts once s->n is raised; NULL = none is left. */
+struct socket_entry *sockets_fresh(struct sockets *s, enum socket_kind kind);
+
+/** Take over what @manager hands to this process. */
+void sockets_adopt(struct sockets *s, const struct config *cfg,
+                   const struct notify *manager);
+
+/** Close the kept socket @i, which is not asked for any more; the last entry takes
+ *  its place. */
+void sockets_release(struct sockets *s, uint32_t i,
+                     const struct notify *manager);
+
+/** Fill name and port from the bound address. */
+void sockets_name_udp(struct socket_entry *e);
+
+/** @e is what sockets_bind_udp() would bind to; port 0 is any. */
+bool sockets_udp_is(const struct socket_entry *e, const char *host,
+                    uint16_t port);
 
 /** Bind to @host ("" = all addresses, both families) and @port (0 = the kernel
  *  chooses). Returns 0 or -errno. */

@@ -54,7 +54,8 @@ void sockets_set_pace(struct socket_entry *e)
         e->pace_us = us > PACE_MAX_US ? PACE_MAX_US : (uint32_t)us;
 }
 
-/* "localhost" means 127.0.0.1, as clients default to, and asks no resolver. */
+/* "localhost" means 127.0.0.1, as clients default to, and asks no resolver.
+ * Returns 0 or what gai_strerror() explains. */
 static int resolve(union address *to, socklen_t *n, const char *host,
                    uint16_t port)
 {
@@ -74,11 +75,8 @@ static int resolve(union address *to, socklen_t *n, const char *host,
         *n = sizeof(to->v6);
     } else {
         rc = getaddrinfo(host, NULL, &hints, &list);
-        if (rc != 0) {
-            log_error("sockets", "host was not found host=%s cause=%s", host,
-                      gai_strerror(rc));
-            return -EADDRNOTAVAIL;
-        }
+        if (rc != 0)
+            return rc;
         memcpy(to, list->ai_addr, list->ai_addrlen);
         *n = list->ai_addrlen;
         freeaddrinfo(list);
@@ -103,6 +101,43 @@ static void name_it(struct socket_entry *e, const union address *a)
         e->port = ntohs(a->v4.sin_port);
         (void)snprintf(e->name, sizeof(e->name), "udp %s:%u", text, e->port);
     }
+}
+
+void sockets_name_udp(struct socket_entry *e)
+{
+    union address a;
+    socklen_t n = sizeof(a);
+
+    if (getsockname(e->fd, &a.any, &n) == 0)
+        name_it(e, &a);
+}
+
+static bool same_address(const union address *bound, const union address *asked,
+                         uint16_t port)
+{
+    if (bound->any.sa_family != asked->any.sa_family)
+        return false;
+    if (bound->any.sa_family == AF_INET6)
+        return memcmp(&bound->v6.sin6_addr, &asked->v6.sin6_addr,
+                      sizeof(asked->v6.sin6_addr)) == 0 &&
+               (port == 0 || bound->v6.sin6_port == htons(port));
+    return bound->v4.sin_addr.s_addr == asked->v4.sin_addr.s_addr &&
+           (port == 0 || bound->v4.sin_port == htons(port));
+}
+
+bool sockets_udp_is(const struct socket_entry *e, const char *host,
+                    uint16_t port)
+{
+    union address bound, asked;
+    socklen_t n = sizeof(bound);
+
+    if (getsockname(e->fd, &bound.any, &n) != 0 ||
+        resolve(&asked, &n, host[0] != '\0' ? host : "::", port) != 0)
+        return false;
+    if (same_address(&bound, &asked, port))
+        return true;
+    return host[0] == '\0' && resolve(&asked, &n, "0.0.0.0", port) == 0 &&
+           same_address(&bound, &asked, port);
 }
 
 static int open_bound(union address *a, socklen_t n)
@@ -145,8 +180,11 @@ int sockets_bind_udp(struct socket_entry *e, const struct config *cfg,
     int fd;
     int rc = resolve(&a, &n, host[0] != '\0' ? host : "::", port);
 
-    if (rc != 0)
-        return rc;
+    if (rc != 0) {
+        log_error("sockets", "host was not found host=%s cause=%s", host,
+                  gai_strerror(rc));
+        return -EADDRNOTAVAIL;
+    }
     name_it(e, &a);
     fd = open_bound(&a, n);
     if (fd < 0 && host[0] == '\0' && fd != -EADDRINUSE) {
@@ -160,9 +198,7 @@ int sockets_bind_udp(struct socket_entry *e, const struct config *cfg,
         return fd;
     }
     e->fd = fd;
-    n = sizeof(a);
-    if (getsockname(fd, &a.any, &n) == 0)
-        name_it(e, &a);
+    sockets_name_udp(e);
     sockets_set_rcvbuf(e, cfg);
     sockets_set_pace(e);
     return 0;

@@ -432,7 +432,8 @@ static int start(struct worker *w)
     w->no_api_key = env->no_api_key;
     w->dumps_seen = atomic_load(&env->sup->n_dump);
     start_beside(w);
-    obey(w); /* what was ordered before this worker lived */
+    obey(w);               /* what was ordered before this worker lived */
+    worker_ring_keeper(w); /* it serves */
     return 0;
 }
 

@@ -4,6 +4,7 @@
 Nothing here sleeps to wait for something: readiness is a line on a pipe, the end
 is an exit status, and what must become true is asked for with a deadline.
 """
+import fcntl
 import json
 import os
 import random
@@ -129,11 +130,26 @@ class Intake:
         self.proc.wait()
 
 
+# Descriptors go to 3 and on and LISTEN_PID names the process itself, as a service
+# manager has it: argv is their numbers, "--" and the program.
+LISTEN = r"""
+import os, sys
+end = sys.argv.index("--")
+for i, fd in enumerate(sys.argv[1:end]):
+    os.dup2(int(fd), 3 + i)
+os.closerange(3 + end - 1, 4096)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[end + 1], sys.argv[end + 1:])
+"""
+
+
 class Agent:
-    """`retriever run` (or exec) with its own folder and sockets."""
+    """`retriever run` (or exec) with its own folder and sockets. @fds: pairs of a
+    name and a descriptor to start it with."""
 
     def __init__(self, intake, mode="run", job=(), env=None, tmp=None,
-                 ready=True, stdin=subprocess.DEVNULL, stdout=None, args=()):
+                 ready=True, stdin=subprocess.DEVNULL, stdout=None, args=(),
+                 fds=()):
         self.mode = mode
         self.tmp = tmp or tempfile.mkdtemp(prefix="rt-")
         self.own_tmp = tmp is None
@@ -167,9 +183,18 @@ class Agent:
         argv = WRAPPER + [BINARY, mode, *args]
         if mode == "exec":
             argv += ["--", *job]
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for _, fd in fds]
+        if fds:
+            full["LISTEN_FDS"] = str(len(fds))
+            full["LISTEN_FDNAMES"] = ":".join(name for name, _ in fds)
+            argv = ["/usr/bin/python3", "-c", LISTEN, *map(str, high), "--",
+                    *argv]
         self.started = time.monotonic()
         self.proc = subprocess.Popen(argv, env=full, stdin=stdin,
-                                     stdout=stdout, stderr=subprocess.PIPE)
+                                     stdout=stdout, stderr=subprocess.PIPE,
+                                     pass_fds=high)
+        for fd in high:
+            os.close(fd)
         self.err = Lines(self.proc.stderr)
         if ready:
             self.wait_ready(full)

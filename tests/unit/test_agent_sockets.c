@@ -35,6 +35,7 @@ struct fixture {
 };
 
 static char *no_env[] = {NULL};
+static const struct notify no_manager;
 
 /* @sets: NULL-terminated key=value. */
 static void load(struct fixture *f, const char *const *sets)
@@ -59,7 +60,7 @@ static void open_with(struct fixture *f, const char *a, const char *b,
         "control_socket=", "dogstatsd_socket=", a, b, c, NULL};
 
     load(f, sets);
-    assert_int_equal(sockets_open(&f->s, &f->cfg, true, &f->n_failed), 0);
+    assert_int_equal(sockets_open(&f->s, &f->cfg, NULL, &f->n_failed), 0);
 }
 
 static int set_up(void **state)
@@ -338,7 +339,8 @@ static void sockets_of_a_service_manager_are_adopted(void **state)
     (void)setenv("LISTEN_PID", pid, 1);
     (void)setenv("LISTEN_FDS", "1", 1);
     load(f, sets);
-    assert_int_equal(sockets_open(&f->s, &f->cfg, false, &f->n_failed), 0);
+    assert_int_equal(sockets_open(&f->s, &f->cfg, &no_manager, &f->n_failed),
+                     0);
     (void)unsetenv("LISTEN_PID");
     (void)unsetenv("LISTEN_FDS");
     assert_int_equal(f->n_failed, 0);
