@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -34,6 +36,9 @@
 #include "forwarder/store.h"
 
 #define MODULE "keeper"
+/* What a worker opens beside connections of clients: its loops, requests in flight,
+ * and what the reader leaves free. */
+#define SPARE_FDS 128
 
 extern char **environ;
 
@@ -322,6 +327,25 @@ int keeper_watch_signals(struct keeper *k)
     return k->signal_fd >= 0 ? 0 : -errno;
 }
 
+/* Shells and service managers start us with 1024 descriptors and let us take more.
+ * The job is forked before this and keeps what its caller gave it. */
+static void raise_fd_limit(const struct keeper *k)
+{
+    const rlim_t need = k->landing.n_conns + k->kept.n + SPARE_FDS;
+    struct rlimit lim;
+
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= need)
+        return;
+    lim.rlim_cur = lim.rlim_max < need ? lim.rlim_max : need;
+    (void)setrlimit(RLIMIT_NOFILE, &lim);
+    if (lim.rlim_cur < need && k->landing.n_conns > 0)
+        log_warn(MODULE,
+                 "connections beyond the limit of open files are refused: "
+                 "raise LimitNOFILE= (ulimit -Hn) or lower "
+                 "stream_max_connections max_connections=%u limit=%ju",
+                 k->landing.n_conns, (uintmax_t)lim.rlim_cur);
+}
+
 int keeper_prepare(struct keeper *k)
 {
     int rc = map_supervision(k);
@@ -345,6 +369,7 @@ int keeper_prepare(struct keeper *k)
     rc = k->open_fds != NULL ? fd_set_snapshot(&k->kept) : -errno;
     if (rc != 0)
         log_error(MODULE, "/proc/self/fd was not read: %s", strerror(-rc));
+    raise_fd_limit(k);
     k->can_work = rc == 0;
     return rc;
 }
