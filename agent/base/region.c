@@ -134,11 +134,15 @@ void region_shrink(struct region *r, unsigned range, size_t keep_bytes)
     REQUIRE(range < h->n_ranges);
     if (keep >= had)
         return;
+    /* The hole first: killed behind a count that already excludes the pages,
+     * nobody would make it, and the next growth would find old bytes there. */
+    if (fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  (off_t)(g->base - (unsigned char *)h) + (off_t)keep,
+                  (off_t)(had - keep)) != 0)
+        memset(g->base + keep, 0, had - keep);
+    atomic_signal_fence(memory_order_seq_cst);
     g->committed_bytes = keep;
     h->committed_bytes -= had - keep;
-    (void)fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                    (off_t)(g->base - (unsigned char *)h) + (off_t)keep,
-                    (off_t)(had - keep));
 }
 
 void region_allow(struct region *r, const void *p, size_t n)
