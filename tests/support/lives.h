@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A keeper, and lives of workers on its memory, for proofs: each life does what
+ * is left of one script, from sockets to an intake, and may be killed anywhere.
+ *
+ * A life receives what waits on UDP, on Unix datagrams and on a Unix stream whose
+ * last frame is not complete, closes the part, encodes, commits, releases and
+ * sends; then the rest of the stream comes, and all of that once more. It is the
+ * code of the worker in one thread and under a clock that stands still. What
+ * comes out must be the same whoever did it.
+ *
+ * Thread:  one per process; one struct lives per program.
+ * Memory:  a few MiB of shared memory.
+ * Promise: lives_outcome() depends on nothing but the script.
+ */
+#ifndef RETRIEVER_TESTS_SUPPORT_LIVES_H
+#define RETRIEVER_TESTS_SUPPORT_LIVES_H
+
+#include <sys/types.h>
+
+#include "agent/keeper.h"
+#include "tests/support/stepper.h"
+
+#define LIVES_MAX_DATAGRAMS 8
+
+struct lives_script {
+    const char *udp[LIVES_MAX_DATAGRAMS];  /* up to NULL */
+    const char *gram[LIVES_MAX_DATAGRAMS]; /* up to NULL */
+    const char *frames[LIVES_MAX_DATAGRAMS];
+    size_t n_first_bytes; /* of the frames: what comes before the gate */
+    unsigned n_contexts;  /* known before the script begins */
+    bool flush_counts;    /* histograms as copies too */
+};
+
+/* Words that all processes share. */
+struct lives_shared {
+    _Atomic unsigned at_gate;     /* a life waits for the rest of the stream */
+    _Atomic unsigned gate_passed; /* the rest was sent */
+};
+
+struct lives {
+    const struct lives_script *script;
+    struct keeper k;
+    struct lives_shared *shared;
+    int intake;    /* memfd: what was sent, in order */
+    int client[3]; /* UDP, Unix datagram, stream */
+    uint64_t base_seq;
+    unsigned char *stream; /* all frames */
+    size_t n_stream;
+    /* A judge's own deliveries, behind those of the intake. */
+    bool in_copy;
+    unsigned char *sent;
+    size_t n_sent;
+};
+
+/** Memory, sockets, what the script sends before the gate. False: printed. */
+bool lives_open(struct lives *v, const struct lives_script *script);
+void lives_close(struct lives *v);
+
+/** Everything that is not done yet. @arg: struct lives. */
+void lives_live(void *arg);
+
+/** The test's side: the rest of the stream comes once a life waits for it. */
+void lives_between(void *arg);
+
+/** As the keeper's own; @arg: struct lives. */
+pid_t lives_fork(void *arg);
+
+/** Monotonic time that does not stand still. */
+uint64_t lives_real_ns(void);
+
+/** As the keeper does when the worker was killed. */
+void lives_after_kill(struct lives *v);
+
+/** In a judge: sockets of its own, with what the real ones still hold. */
+bool lives_enter_copy(struct lives *v);
+
+/** The maps of @v. */
+void lives_maps(const struct lives *v, struct stepper *s);
+
+/** After the last life: what the intake holds and the ledger says, as lines of
+ *  text (malloc). Each thing that may not be, such as a doubled point, is a line
+ *  that begins with "BAD". */
+char *lives_outcome(struct lives *v);
+
+#endif
