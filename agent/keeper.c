@@ -163,17 +163,25 @@ static int map_supervision(struct keeper *k)
     return 0;
 }
 
-static int make_regions(struct keeper *k)
+int keeper_make_ingest(const struct keeper *k, struct region *r)
 {
     const struct config *c = &k->config;
     size_t agg[AGG_N_RANGES];
-    size_t store[STORE_N_RANGES];
-    const struct region_opts ingest_opts = {
+    const struct region_opts opts = {
         .name = "retriever-ingest",
         .budget_bytes = c->memory_limit_bytes,
         .reserve = agg,
         .n_ranges = AGG_N_RANGES,
     };
+
+    agg_reserve(agg, c->dogstatsd_context_limit, c->memory_limit_bytes);
+    return region_create(r, &opts);
+}
+
+static int make_regions(struct keeper *k)
+{
+    const struct config *c = &k->config;
+    size_t store[STORE_N_RANGES];
     /* The bodies are capped by the store itself; its table comes on top. */
     const struct region_opts store_opts = {
         .name = "retriever-store",
@@ -183,12 +191,16 @@ static int make_regions(struct keeper *k)
     };
     int rc;
 
-    agg_reserve(agg, c->dogstatsd_context_limit, c->memory_limit_bytes);
     store_reserve(store, wiring_store_memory_bytes(c));
-    rc = region_create(&k->ingest, &ingest_opts);
+    rc = keeper_make_ingest(k, &k->ingest);
     if (rc == 0)
         rc = region_create(&k->store, &store_opts);
     return rc;
+}
+
+void keeper_allow_landing(struct keeper *k)
+{
+    region_allow(&k->ingest, k->landing.map, k->landing.map_bytes);
 }
 
 static int make_landing(struct keeper *k)
@@ -207,7 +219,7 @@ static int make_landing(struct keeper *k)
     rc = landing_create(&k->landing, &opts);
     if (rc != 0)
         return rc;
-    region_allow(&k->ingest, k->landing.map, k->landing.map_bytes);
+    keeper_allow_landing(k);
     /* The kernel counts over a socket's life, which may be longer than ours. */
     for (uint32_t i = 0; i < k->sockets.n; i++) {
         if (k->sockets.entries[i].kind == SOCKET_UDP)

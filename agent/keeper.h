@@ -30,6 +30,17 @@ struct fd_set_of {
     size_t n;
 };
 
+/* Workers that die of faults one after the other (keeper_salvage.c). */
+#define SALVAGE_FAULTS 3
+struct salvage {
+    uint64_t faults_ns[SALVAGE_FAULTS]; /* ring */
+    uint32_t n_faults;
+    pid_t pid; /* of the process that saves what it can; 0 = none */
+    uint32_t n_tries;
+    uint64_t until_ns;
+    struct region fresh; /* what the next worker will begin with */
+};
+
 struct keeper {
     struct config config;
     struct identity identity;
@@ -54,6 +65,8 @@ struct keeper {
     uint32_t n_tokens;     /* restarts that may follow at once */
     uint64_t tokens_ns;    /* when the tokens were counted */
     uint64_t restart_ns;   /* 0 = no restart is due */
+
+    struct salvage salvage;
 
     struct job job;
     int exit_status; /* of `run` */

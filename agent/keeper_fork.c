@@ -89,6 +89,11 @@ static void add_fd(void *arg, int fd)
     s->has[fd] = true;
 }
 
+void fd_set_add(struct fd_set_of *s, int fd)
+{
+    add_fd(s, fd);
+}
+
 int fd_set_snapshot(struct fd_set_of *s)
 {
     *s = (struct fd_set_of){0};
@@ -169,7 +174,7 @@ static void keep_poison(const struct keeper *k, const void *bytes, size_t n)
 
 /* A record that ends a worker does it by a fault. Killed from outside (an operator,
  * the OOM killer), twice at one place is chance, and skipping would lose data. */
-static bool is_fault(int status)
+bool keeper_is_fault(int status)
 {
     if (!WIFSIGNALED(status))
         return true; /* it left by itself, in the middle of a record */
@@ -198,7 +203,7 @@ void keeper_after_worker(struct keeper *k, int status)
     if (region_rollback(&k->store) != 0 || rc != 0)
         log_error("keeper", "the dead worker scribbled over its journal: what "
                             "does not check is dropped and counted as damaged");
-    if (!is_fault(status))
+    if (!keeper_is_fault(status))
         landing_forget(&k->landing);
     else if (landing_note_death(&k->landing, &bytes, &n_bytes) == 2)
         keep_poison(k, bytes, n_bytes);

@@ -105,6 +105,7 @@ static void end_without_worker(struct keeper *k)
 {
     k->worker_over = true;
     k->restart_ns = 0;
+    keeper_salvage_abort(k);
     if (k->can_work)
         k->exit_status = keeper_last_receipt(k);
 }
@@ -200,6 +201,10 @@ static void on_worker_end(struct keeper *k, int status)
         end_without_worker(k);
         return;
     }
+    if (keeper_is_faulty(k, status)) {
+        keeper_salvage_begin(k);
+        return;
+    }
     k->restart_ns = take_token(k);
     if (k->restart_ns <= keeper_now_ns())
         start_worker(k);
@@ -235,6 +240,8 @@ static void reap(struct keeper *k)
             on_worker_end(k, status);
         else if (pid == k->job.pid)
             on_job_change(k, status);
+        else
+            (void)keeper_salvage_reaped(k, pid, status);
     }
     if (!k->job.exited || k->sup == NULL)
         return;
@@ -356,6 +363,8 @@ static int wait_ms(const struct keeper *k)
 
     if (k->restart_ns != 0 && k->restart_ns < next_ns)
         next_ns = k->restart_ns;
+    if (k->salvage.pid > 0 && k->salvage.until_ns < next_ns)
+        next_ns = k->salvage.until_ns;
     if (next_ns == NEVER)
         return -1;
     return next_ns <= now_ns ? 0 : (int)((next_ns - now_ns) / MS_NS) + 1;
@@ -384,6 +393,7 @@ void keeper_watch(struct keeper *k)
         on_signals(k);
         if ((fds[1].revents & POLLIN) != 0)
             on_doorbell(k);
+        keeper_salvage_look(k);
         if (keeper_now_ns() >= kill_at(k))
             on_deadline(k);
     }

@@ -50,6 +50,8 @@ static void wire_agg(struct wiring *w, const struct worker_env *env,
     w->agg.distribution_copy_prefix = c->histogram_copy_to_distribution_prefix;
     w->agg.life_start_s = env->sup->life_start_s;
     w->agg.last_stamp_s = last_stamp_s;
+    if (env->has_start)
+        w->agg.start = &env->start;
     memcpy(w->agg.seed, env->seed, sizeof(w->agg.seed));
 }
 

@@ -30,6 +30,8 @@ struct worker_env {
     int run_dir;          /* descriptor of run_path, -1 = none */
     uint64_t seed[2];     /* hashes of the ingest region */
     uint64_t life;        /* id of this life, in the segments on disk */
+    bool has_start;       /* a fresh ingest region goes on from start */
+    struct agg_start start;
     int64_t last_stamp_s; /* last stamp of an earlier life; 0 = unknown */
     bool exec_mode;
     const char *host;         /* default host name; "" = none */

@@ -115,6 +115,11 @@ static int lay_out(struct agg *a)
     h->context_limit = a->cfg.context_limit;
     memcpy(h->seed, a->cfg.seed, sizeof(h->seed));
     h->rng = a->cfg.seed[0];
+    if (a->cfg.start != NULL) {
+        h->counts = a->cfg.start->counts;
+        h->counts.closed = h->counts.aggregated;
+        h->closed_seq = h->released_seq = a->cfg.start->seq;
+    }
     h->heap.n_units = 1;
     h->contexts.n_made = h->aliases.n_made = h->stamps.n_made = 1;
     h->next_chain = 1;
@@ -165,6 +170,19 @@ int agg_create(struct agg **out, struct region *r, const struct agg_config *cfg)
 out:
     agg_close(a);
     return rc == REGION_FULL ? -ENOSPC : rc;
+}
+
+bool agg_peek(const struct region *r, struct ingest_counts *counts,
+              int64_t *last_stamp_s)
+{
+    const struct agg_head *h = region_base(r, RANGE_HEAD);
+
+    if (region_committed(r, RANGE_HEAD) < sizeof(*h) ||
+        h->version != AGG_LAYOUT_VERSION)
+        return false;
+    *counts = h->counts;
+    *last_stamp_s = h->last_stamp_s;
+    return true;
 }
 
 void agg_close(struct agg *a)

@@ -35,6 +35,13 @@ enum hist_aggregate {
     HIST_SUM = 1u << 5
 };
 
+/** Where a fresh region goes on when an earlier one ended: what that one counted,
+ *  all of it in parts that are encoded, and the last of those parts. */
+struct agg_start {
+    struct ingest_counts counts;
+    uint64_t seq;
+};
+
 /** Everything borrowed for the life of the struct agg. */
 struct agg_config {
     uint32_t context_limit;
@@ -53,6 +60,8 @@ struct agg_config {
     bool copy_histograms; /* each histogram sample also as a distribution */
     int64_t life_start_s; /* first part of a life without memory: its stamp */
     int64_t last_stamp_s; /* last stamp an earlier life used; 0 = unknown */
+    const struct agg_start *start; /* a fresh region goes on from here; NULL =
+                                      from nothing */
     uint64_t seed[2];     /* of all hashes; random per keeper */
 };
 
@@ -69,6 +78,11 @@ struct agg; /* the process's handle; all state that matters is in the region */
 int agg_create(struct agg **out, struct region *r,
                const struct agg_config *cfg);
 void agg_close(struct agg *a);
+
+/** What a region counted, without attaching to it: it may be damaged. False: @r was
+ *  never laid out. */
+bool agg_peek(const struct region *r, struct ingest_counts *counts,
+              int64_t *last_stamp_s);
 
 struct ingest_counts *agg_counts(const struct agg *a);
 
