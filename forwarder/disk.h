@@ -108,4 +108,9 @@ bool disk_is_safe(struct disk *d, struct disk_place p);
 
 void disk_stats(struct disk *d, struct disk_stats *out);
 
+/** Of any file: all @n bytes. Return 0, -EBADMSG (the file is shorter) or
+ *  -errno. */
+int disk_pread(int fd, void *to, size_t n, uint64_t at);
+int disk_pwrite(int fd, const void *p, size_t n, uint64_t at);
+
 #endif

@@ -91,8 +91,4 @@ void disk_failed(struct disk *d, int rc, const char *what);
 /** Locked. It takes something again. */
 void disk_works(struct disk *d);
 
-/** pread() of all @n bytes. Returns 0, -EBADMSG (the file is shorter) or -errno. */
-int disk_pread(int fd, void *to, size_t n, uint64_t at);
-int disk_pwrite(int fd, const void *p, size_t n, uint64_t at);
-
 #endif

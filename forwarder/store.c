@@ -702,6 +702,11 @@ const struct delivery_counts *store_counts(const struct store *s)
     return &s->head->books[STORE_OWN].counts;
 }
 
+const struct store_books *store_own(const struct store *s)
+{
+    return &s->head->books[STORE_OWN];
+}
+
 const struct store_books *store_restored(const struct store *s)
 {
     return &s->head->books[STORE_RESTORED];

@@ -257,6 +257,22 @@ void store_settle_dropped(struct store *s, struct payload *p,
 enum store_split_rc { STORE_CANNOT_SPLIT = 2 };
 int store_split(struct store *s, struct payload *p);
 
+/** Hand-over to another image of the program, which goes on with this life: the
+ *  old one exports when it does nothing more; in the new one's fresh store first
+ *  the counts are adopted, then what was exported is imported. What is on disk
+ *  follows by store_restore(), as payloads of this life's books and not of an
+ *  earlier one's. */
+/** Write every unsettled payload that is in memory alone to @fd (a memfd), as one
+ *  segment (segment.h) of this life. Returns 0 or -errno. */
+int store_export(const struct store *s, int fd);
+/** Take such a segment in. Returns 0, -EBADMSG (not one of this life, or damaged:
+ *  what is whole was taken; the rest is counted as lost) or -errno. */
+int store_import(struct store *s, int fd);
+/** Add an earlier image's counters in one transaction. What they say is in
+ *  flight counts so until it is imported or found on disk. */
+void store_adopt_counts(struct store *s, const struct store_books *own,
+                        const struct store_books *restored);
+
 /** Stop: nothing more will be tried; count what is left as dropped, taken ones
  *  too (their holders may only put them back or settle them, which does nothing
  *  more). */
@@ -295,7 +311,8 @@ void store_stats(const struct store *s, struct store_stats *out);
 uint64_t store_last_age(const struct store *s);
 uint64_t store_oldest_age(const struct store *s);
 const struct delivery_counts *store_counts(const struct store *s);
-/** Of payloads of earlier lives. */
+/** All of this life, and of payloads of earlier lives. */
+const struct store_books *store_own(const struct store *s);
 const struct store_books *store_restored(const struct store *s);
 
 #endif

@@ -239,33 +239,7 @@ bool store_read_some(struct store *s)
     return s->n_batch > 0;
 }
 
-/* The earlier image of this life has it in its sums already. */
-static void accept(struct store *s, enum store_side side,
-                   const struct payload_load *l)
-{
-    struct store_books *b = &s->head->books[side];
-    struct payload_load awaited = s->head->awaited[side];
-    struct payload_load known = {
-        .n_samples =
-            l->n_samples < awaited.n_samples ? l->n_samples : awaited.n_samples,
-        .n_points =
-            l->n_points < awaited.n_points ? l->n_points : awaited.n_points,
-        .n_events =
-            l->n_events < awaited.n_events ? l->n_events : awaited.n_events,
-        .n_checks =
-            l->n_checks < awaited.n_checks ? l->n_checks : awaited.n_checks,
-    };
-    struct payload_load accepted = b->accepted;
-
-    load_sub(&awaited, &known);
-    load_add(&accepted, l);
-    load_sub(&accepted, &known);
-    region_set(s->r, s->head->awaited[side], awaited);
-    region_set(s->r, b->accepted, accepted);
-    if (side == STORE_RESTORED)
-        store_bump(s, &b->n_payloads, 1);
-}
-
+/* A file of this very life, made before this store, is an earlier image's. */
 static enum store_side side_of(const struct disk_found *f)
 {
     return f->own && !(f->record.flags & RECORD_RESTORED) ? STORE_OWN
@@ -280,74 +254,16 @@ static bool is_outdated(const struct store *s, const struct disk_found *f)
            now_s - f->created_s > s->outdated_s;
 }
 
-/* Older than all that is made here, whatever the clocks of both lives said. */
-static uint64_t order_of(const struct store *s, const struct disk_found *f)
-{
-    uint64_t order = f->record.order;
-
-    return order < s->head->base_order ? order : s->head->base_order - 1;
-}
-
-/* One transaction: an entry for it, or it is counted as evicted. */
 static void restore_one(struct store *s, const struct disk_found *d)
 {
-    enum store_side side = side_of(d);
-    const struct segment_record *r = &d->record;
-    struct entry_fixed f = {
-        .id = s->head->next_id,
-        .order = order_of(s, d),
-        .kind = (uint8_t)r->kind,
-        .encoding = (uint8_t)r->encoding,
-        .side = (uint8_t)side,
-        .block = STORE_NO_BLOCK,
-        .n_bytes = r->n_bytes,
-        .n_raw_bytes = r->n_raw_bytes,
-        .n_index_bytes = r->n_index_bytes,
-        .at = d->place.at,
-        .segment = d->place.segment,
-        .newest_s = r->newest_s,
-        .load = r->load,
-    };
-    uint32_t i = NO_ENTRY;
+    struct entry_fixed f = store_fixed_of(&d->record);
 
-    if (!is_outdated(s, d)) {
-        if (s->n_free == 0)
-            (void)store_entries_grow(s);
-        i = store_entry_alloc(s); /* none: the oldest go, and this is it */
-    }
-    accept(s, side, &r->load);
-    if (i == NO_ENTRY) {
-        store_count_dropped(s, side, &r->load, DROP_EVICTED, 0);
-        store_commit(s);
+    f.side = (uint8_t)side_of(d);
+    f.block = STORE_NO_BLOCK;
+    f.at = d->place.at;
+    f.segment = d->place.segment;
+    if (!store_accept(s, &f, d->record.state, !is_outdated(s, d)))
         disk_settle(s->disk, d->place);
-        return;
-    }
-    store_entry_fill(s, i, &f);
-    if (r->state == RECORD_MAYBE_SENT) {
-        s->entries[i].state = PAYLOAD_MAYBE_SENT; /* not committed yet */
-        s->entries[i].n_attempts = 1;
-    }
-    region_set(s->r, s->head->next_id, s->head->next_id + 1);
-    store_commit(s);
-    store_entry_list(s, i, NO_ENTRY);
-}
-
-/* What an earlier image said to have left and nobody found. */
-static void give_up_awaited(struct store *s)
-{
-    for (int side = 0; side < STORE_N_SIDES; side++) {
-        struct payload_load lost = s->head->awaited[side];
-
-        if ((lost.n_samples | lost.n_events | lost.n_checks) == 0)
-            continue;
-        log_error(MODULE,
-                  "payloads that were on disk are not there any more "
-                  "samples=%ju",
-                  (uintmax_t)lost.n_samples);
-        store_count_dropped(s, side, &lost, DROP_DISK, 0);
-        region_set(s->r, s->head->awaited[side], (struct payload_load){0});
-        store_commit(s);
-    }
 }
 
 void store_restore(struct store *s)
@@ -367,7 +283,7 @@ void store_restore(struct store *s)
     s->n_batch = 0;
     (void)store_make_disk_room(s, 0);
     if (disk_all_read(s->disk))
-        give_up_awaited(s);
+        store_give_up_awaited(s);
 }
 
 /* ---- The end ----------------------------------------------------------- */

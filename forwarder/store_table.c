@@ -98,6 +98,7 @@ static void unlist(struct store *s, uint32_t i)
 
     if (n->handle != NULL) {
         n->handle->entry = NO_ENTRY;
+        n->handle = NULL; /* its holder frees it */
         s->n_taken--;
     }
     if (n->prev == NO_ENTRY)

@@ -176,6 +176,18 @@ int store_read_back(struct store *s, uint32_t i, void **copy);
 /** Entries that are in memory alone go to disk, up to @max bytes of them. */
 void store_write_back(struct store *s, uint64_t max);
 
+/* ---- store_move.c, for its neighbours ----------------------------------- */
+
+/** What a record says; side, block and place are the caller's. */
+struct entry_fixed store_fixed_of(const struct segment_record *r);
+/** One transaction: a payload that was made elsewhere counts as accepted (in the
+ *  books of @f->side) and gets an entry. Returns false where it gets none, then
+ *  it is counted as evicted: !@wanted, or the table is full. */
+bool store_accept(struct store *s, struct entry_fixed *f,
+                  enum record_state state, bool wanted);
+/** What an earlier image said to have left and nobody found is lost. */
+void store_give_up_awaited(struct store *s);
+
 static inline struct disk_place store_place(const struct entry_fixed *f)
 {
     return (struct disk_place){f->segment, f->at};
