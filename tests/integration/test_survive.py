@@ -5,81 +5,45 @@ import os
 import re
 import select
 import signal
-import threading
 import time
 
-from harness import LONG, Case, Stream, Udp, Uds, eventually
-
-
-class Feeder(threading.Thread):
-    """Sends counted datagrams until told to stop; UDP with pauses, since a full
-    socket buffer would drop (counted, but not what is tested here)."""
-
-    def __init__(self, client, name, pause):
-        super().__init__(daemon=True)
-        self.client, self.name_, self.pause = client, name, pause
-        self.n = 0
-        self.run_ = True
-        self.error = None
-
-    def run(self):
-        data = ("%s:1|c|#a:b\n%s.g:7|g\n%s.d:2|d" % (
-            self.name_, self.name_, self.name_)).encode()
-        try:
-            while self.run_:
-                for _ in range(50):
-                    self.client.send(data)
-                    self.n += 1
-                if self.pause:
-                    select.select([], [], [], self.pause)
-        except OSError as e:
-            self.error = e
+import load
+from harness import LONG, Case, Stream, Uds, eventually
 
 
 class Kills(Case):
-    def test_killed_workers_lose_and_double_nothing(self):
-        n_kills = 200 if LONG else 25
-        intake = self.intake("--latency", "5")
-        agent = self.agent(intake)
-        feeders = [
-            Feeder(Udp(agent.port), "udp", 0.002),
-            Feeder(Uds(agent.uds), "uds", 0),
-            Feeder(Stream(agent.stream), "stream", 0),
-        ]
-        for f in feeders:
-            f.start()
-        for _ in range(n_kills):
-            # The pause is the scenario: a kill at a random instant.
-            select.select([], [], [], self.rng.uniform(0.01, 0.06))
-            pid = eventually(agent.worker_pid, what="a worker")
-            os.kill(pid, signal.SIGKILL)
-            eventually(lambda: agent.worker_pid() not in (None, pid),
-                       what="a successor")
-        for f in feeders:
-            f.run_ = False
-        for f in feeders:
-            f.join(20)
-            self.assertFalse(f.is_alive())
-            self.assertIsNone(f.error, "%s: %s" % (f.name_, f.error))
-        receipt = agent.stop()
-        totals = intake.stop()
-        self.assert_all_delivered(receipt)
-        self.assertEqual(receipt["worker_deaths"], n_kills)
-        self.assertEqual(totals["errors"], [])
-        for f in feeders:
-            n = f.n
-            if f.name_ == "udp":
-                n -= receipt["kernel_drops"].get("udp", 0)
-            self.assertEqual(self.sum_of(totals, f.name_), n, f.name_)
-            if receipt["payloads"]["ambiguous"] == 0:
-                self.assertEqual(
-                    self.metric(totals, f.name_ + ".d")["count"], n, f.name_)
+    def kill(self, agent):
+        pid = eventually(agent.worker_pid, what="a worker")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: agent.worker_pid() not in (None, pid),
+                   what="a successor")
+
+    def check_gaps(self, agent, n_kills):
         gaps = sorted(int(m.group(1)) / 1e3 for m in (
             re.search(r"successor serves after_us=(\d+)", line)
             for line in agent.err.all()) if m)
         print("%d kills, served again after: median %.1f ms, max %.1f ms"
               % (n_kills, gaps[len(gaps) // 2], gaps[-1]), flush=True)
         self.assertLess(gaps[len(gaps) // 2], 10)
+
+    def test_killed_workers_lose_and_double_nothing(self):
+        """Every kind of metric, events and checks, on all transports."""
+        n_kills = 1000 if LONG else 25
+        intake = self.intake("--latency", "5")
+        agent = self.agent(intake)
+        feeding = load.feeders(agent)
+        for f in feeding:
+            f.start()
+        for _ in range(n_kills):
+            # The pause is the scenario: a kill at a random instant.
+            select.select([], [], [], self.rng.uniform(0.01, 0.06))
+            self.kill(agent)
+        load.finish(self, feeding)
+        receipt = agent.stop()
+        totals = intake.stop()
+        self.assertEqual(receipt["worker_deaths"], n_kills)
+        load.check(self, feeding, receipt, totals)
+        self.check_gaps(agent, n_kills)
 
     def test_worker_killed_during_the_stop(self):
         intake = self.intake("--latency", "1000")
