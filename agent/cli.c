@@ -43,7 +43,8 @@ static const char run_help[] =
     "Signals: SIGTERM or SIGINT stop: everything received is delivered within\n"
     "stop_timeout, then one line of JSON, the receipt, goes to stderr. A "
     "second\n"
-    "SIGINT cuts that short. SIGUSR1 logs the status.\n"
+    "SIGINT cuts that short. SIGUSR1 logs the status. SIGUSR2 is `retriever\n"
+    "upgrade`.\n"
     "\n"
     "Exit status: 0 everything was delivered or saved; 1 could not start, or\n"
     "lost what it needs; 2 usage or configuration; 3 the stop left samples\n"
@@ -116,6 +117,22 @@ static const char stop_help[] =
     "\n"
     "Exit status: 0; 1 no agent answers there; 2 usage.\n";
 
+static const char upgrade_help[] =
+    "Usage: retriever upgrade [--json] [--socket PATH]\n"
+    "\n"
+    "Let a running agent go on as the program that lies where it was started\n"
+    "from: a new version, or the same one with its configuration read anew.\n"
+    "The process, its sockets and connections stay; nothing is lost. A "
+    "program\n"
+    "that cannot go on is refused, and the old one serves on. The same as "
+    "SIGUSR2.\n"
+    "\n"
+    "  --json               one line of JSON\n" SOCKET_OPTION
+    "  --timeout SECONDS    longest wait for the answer\n"
+    "  -h, --help           this text\n"
+    "\n"
+    "Exit status: 0 it is done; 1 it is not, and why; 2 usage.\n";
+
 static const char version_help[] = "Usage: retriever version\n"
                                    "\n"
                                    "Print the version. Exit status: 0.\n";
@@ -130,6 +147,8 @@ static const struct command commands[] = {
     {"flush", "send the open bucket of a running agent now", flush_help,
      cmd_flush, false},
     {"stop", "stop a running agent", stop_help, cmd_stop, false},
+    {"upgrade", "go on as the program that is installed now", upgrade_help,
+     cmd_upgrade, false},
     {"intake", "a local stand-in for the intake, to look and to test", NULL,
      cmd_intake, false},
     {"send", "send test lines to a DogStatsD socket", NULL, cmd_send, false},

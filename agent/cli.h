@@ -37,12 +37,16 @@ int cmd_check(int argc, char **argv);   /* check.c */
 int cmd_status(int argc, char **argv);  /* control_client.c */
 int cmd_flush(int argc, char **argv);   /* control_client.c */
 int cmd_stop(int argc, char **argv);    /* control_client.c */
+int cmd_upgrade(int argc, char **argv); /* control_client.c */
 int cmd_version(int argc, char **argv); /* cli.c */
 int cmd_intake(int argc, char **argv);  /* intake.c */
 int cmd_send(int argc, char **argv);    /* send.c */
 
 /** The mask the process was started with: what a job must get back. */
 const sigset_t *cli_original_mask(void);
+
+/** The whole command line, the program's name included. */
+char **cli_original_argv(void);
 
 /** Complete help of one command, or of all (@command NULL). Returns 0, or
  *  -ENOENT when there is no such command (nothing printed). */

@@ -2,8 +2,8 @@
 /*
  * Every client has a slot, and each slot comes back: by its answer, by the
  * client's leaving, or by the timer that runs whenever it is the client's turn.
- * Only a flush that waits for the intake has no limit in time; so flushes get no
- * more than a part of the slots.
+ * Only a flush that waits for the intake (and an upgrade, for the new program) has
+ * no limit in time; so those get no more than a part of the slots.
  */
 #include "agent/control.h"
 
@@ -29,7 +29,7 @@ struct control_request {
     int n_handles; /* open ones; 0 = a free slot */
     bool closing;
     bool busy; /* a request was taken: further bytes are ignored */
-    bool owed; /* a flush answer is */
+    bool owed; /* the answer to a flush or an upgrade is */
 };
 
 struct control {
@@ -38,7 +38,7 @@ struct control {
     struct control_ops ops;
     void *arg;
     struct control_request clients[CONTROL_MAX_CLIENTS];
-    unsigned n_clients, n_flushes;
+    unsigned n_clients, n_waiting;
     bool waiting; /* a connection does, for a slot */
     bool listener_open;
     void (*closed)(void *arg);
@@ -81,7 +81,7 @@ static void close_client(struct control_request *cl)
     cl->closing = true;
     if (cl->owed) {
         cl->owed = false;
-        c->n_flushes--;
+        c->n_waiting--;
         c->ops.left(c->arg, cl);
     }
     uv_close((uv_handle_t *)&cl->pipe, on_client_handle_closed);
@@ -110,29 +110,54 @@ static void send_answer(struct control_request *cl)
         close_client(cl);
 }
 
-static void begin_flush(struct control_request *cl)
+/* It is somebody else's turn. False: too many wait, which was answered. */
+static bool begin_waiting(struct control_request *cl, const char *what)
 {
     struct control *c = cl->control;
 
-    if (c->n_flushes == CONTROL_MAX_FLUSHES) {
-        (void)buf_puts(&cl->answer, "{\"flushed\":false,\"error\":\"too many "
-                                    "flushes wait already\"}\n");
+    if (c->n_waiting == CONTROL_MAX_WAITING) {
+        (void)buf_printf(&cl->answer,
+                         "{\"%s\":false,\"error\":\"too many requests wait "
+                         "already\"}\n",
+                         what);
         send_answer(cl);
-        return;
+        return false;
     }
-    (void)uv_timer_stop(&cl->idle); /* it is the intake's turn */
+    (void)uv_timer_stop(&cl->idle);
     cl->owed = true;
-    c->n_flushes++;
-    c->ops.flush(c->arg, cl);
+    c->n_waiting++;
+    return true;
+}
+
+/* "upgrade 3" */
+static bool upgrade_number(const char *line, uint32_t *n)
+{
+    static const char word[] = "upgrade ";
+    char *end;
+    unsigned long v;
+
+    if (strncmp(line, word, sizeof(word) - 1) != 0)
+        return false;
+    line += sizeof(word) - 1;
+    v = strtoul(line, &end, 10);
+    *n = (uint32_t)v;
+    return line[0] >= '0' && line[0] <= '9' && *end == '\0' && v < UINT32_MAX;
 }
 
 static void take_request(struct control_request *cl, const char *line)
 {
     struct control *c = cl->control;
+    uint32_t n;
 
     cl->busy = true;
     if (strcmp(line, "flush") == 0) {
-        begin_flush(cl);
+        if (begin_waiting(cl, "flushed"))
+            c->ops.flush(c->arg, cl);
+        return;
+    }
+    if (upgrade_number(line, &n)) {
+        if (begin_waiting(cl, "upgraded"))
+            c->ops.upgrade(c->arg, cl, n);
         return;
     }
     if (strcmp(line, "status") == 0) {
@@ -143,8 +168,7 @@ static void take_request(struct control_request *cl, const char *line)
         c->ops.stop(c->arg);
         (void)buf_puts(&cl->answer, "{\"stopping\":true}\n");
     } else if (strcmp(line, "version") == 0) {
-        (void)buf_puts(&cl->answer,
-                       "{\"version\":\"" RETRIEVER_VERSION "\"}\n");
+        c->ops.version(c->arg, &cl->answer);
     } else {
         (void)buf_puts(&cl->answer, "{\"error\":\"unknown request\"}\n");
     }
@@ -275,7 +299,7 @@ void control_answer(struct control_request *cl, const char *text, size_t n)
 {
     REQUIRE(cl->owed && !cl->closing);
     cl->owed = false;
-    cl->control->n_flushes--;
+    cl->control->n_waiting--;
     (void)buf_append(&cl->answer, text, n);
     send_answer(cl);
 }

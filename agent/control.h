@@ -2,10 +2,11 @@
 /*
  * The control socket's server side: one request line, one answer, end.
  *
- *   status | status json | flush | stop | version
+ *   status | status json | flush | stop | version | upgrade N
  *
  * Answers are one line of JSON, or text for `status`. A flush is answered when
- * everything received before it is delivered.
+ * everything received before it is delivered. `upgrade N` asks for an upgrade when
+ * there were N so far: it may be repeated to whoever serves then.
  *
  * Thread:  the loop.
  * Memory:  one allocation with CONTROL_MAX_CLIENTS connections, further ones wait
@@ -25,7 +26,7 @@
 #define CONTROL_MAX_CLIENTS 16
 #define CONTROL_MAX_REQUEST 64
 #define CONTROL_MAX_ANSWER (256u * 1024)
-#define CONTROL_MAX_FLUSHES 12 /* of the clients, at a time */
+#define CONTROL_MAX_WAITING 12 /* of the clients: flushes and upgrades */
 #define CONTROL_IDLE_MS 10000  /* for a request to come, an answer to go */
 
 struct control;         /* opaque */
@@ -38,9 +39,14 @@ struct control_ops {
     /** Begin a flush; control_answer(rq, ...) follows, later, unless the client
      *  leaves before. */
     void (*flush)(void *arg, struct control_request *rq);
-    /** The client of a flush left: the flush goes on, @rq must not be answered
-     *  any more. */
+    /** Begin an upgrade, the @n-th; control_answer(rq, ...) follows, or the
+     *  process ends without one. */
+    void (*upgrade)(void *arg, struct control_request *rq, uint32_t n);
+    /** A client that waits left: what it asked for goes on, @rq must not be
+     *  answered any more. */
     void (*left)(void *arg, struct control_request *rq);
+    /** Append the answer to `version`. */
+    void (*version)(void *arg, struct buf *out);
     /** Ask for the stop of the agent. */
     void (*stop)(void *arg);
     uint32_t idle_ms; /* 0 = CONTROL_IDLE_MS */

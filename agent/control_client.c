@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * status, flush and stop: the clients of the control socket. Each sends one
+ * status, flush, stop and upgrade: the clients of the control socket. Each sends one
  * request line and prints the answer.
  */
 #include <errno.h>
@@ -25,7 +25,7 @@ struct request {
     unsigned timeout_s; /* 0 = none */
 };
 
-/* Options of the three commands; the table of cli.c documents them. Returns 0,
+/* Options of the four commands; the table of cli.c documents them. Returns 0,
  * or CLI_HELP, or CLI_USAGE. */
 static int parse(struct request *rq, int argc, char **argv)
 {
@@ -228,4 +228,36 @@ int cmd_stop(int argc, char **argv)
     return ask(&rq, "stop\n", rq.json ? stdout : NULL, NULL, 0) > 0
                ? EXIT_OK
                : EXIT_FAILED;
+}
+
+/* The agent's process goes on as another image, so the answer may come from the new
+ * one: the number tells it what the client already knew. */
+int cmd_upgrade(int argc, char **argv)
+{
+    char answer[512] = "";
+    char line[32];
+    struct request rq;
+    unsigned n = 0;
+    const char *at;
+    int rc = parse(&rq, argc, argv);
+    bool upgraded;
+
+    if (rc != 0)
+        return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
+    if (ask(&rq, "version\n", NULL, answer, sizeof(answer)) <= 0)
+        return EXIT_FAILED;
+    at = strstr(answer, "\"upgrades\":");
+    if (at == NULL || sscanf(at, "\"upgrades\":%u", &n) != 1) {
+        fprintf(stderr, "%s: that agent knows no upgrade\n", rq.socket);
+        return EXIT_FAILED;
+    }
+    (void)snprintf(line, sizeof(line), "upgrade %u\n", n);
+    if (ask(&rq, line, rq.json ? stdout : NULL, answer, sizeof(answer)) <= 0)
+        return EXIT_FAILED;
+    upgraded = strncmp(answer, "{\"upgraded\":true", 16) == 0;
+    if (!rq.json)
+        (void)fputs(upgraded ? "upgraded " : "not upgraded ", stdout);
+    if (!rq.json)
+        (void)fputs(answer, stdout);
+    return upgraded ? EXIT_OK : EXIT_FAILED;
 }

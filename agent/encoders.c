@@ -63,6 +63,8 @@ struct encoders {
     bool have_endpoint;
     bool stopping;
     bool sync_wanted;
+    bool awaiting;   /* an upgrade's payloads are still to be found on disk */
+    bool disk_stuck; /* the folder cannot be looked through now */
     bool ending;
     bool ended;
     struct call call;
@@ -101,18 +103,19 @@ static int make_room(void *arg, size_t n)
 enum work { WORK_END, WORK_PART, WORK_SYNC, WORK_DISK };
 
 /* What comes next; a part before all else. @disk: there is something to read from
- * disk meanwhile, but no time for it in a stop: it is there for the next life. */
+ * disk meanwhile, but what earlier lives left is not looked for in a stop: it is
+ * there for the next one. */
 static enum work wait_for_work(struct encoders *e, uint64_t seq, bool disk)
 {
     enum work w;
 
     pthread_mutex_lock(&e->lock);
     for (;;) {
-        w = e->ending              ? WORK_END
-            : e->wanted >= seq     ? WORK_PART
-            : e->sync_wanted       ? WORK_SYNC
-            : disk && !e->stopping ? WORK_DISK
-                                   : WORK_END;
+        w = e->ending                               ? WORK_END
+            : e->wanted >= seq                      ? WORK_PART
+            : e->sync_wanted                        ? WORK_SYNC
+            : disk && (!e->stopping || e->awaiting) ? WORK_DISK
+                                                    : WORK_END;
         if (w != WORK_END || e->ending)
             break;
         pthread_cond_wait(&e->changed, &e->lock);
@@ -203,7 +206,15 @@ static void save_stamp(struct encoders *e, int64_t stamp_s)
  * it is tried again with each part, and payloads wait in memory alone. */
 static void list_disk(struct encoders *e)
 {
-    if (e->phase != DISK_LIST || store_list(e->opts.store) != 0)
+    int rc;
+
+    if (e->phase != DISK_LIST)
+        return;
+    rc = store_list(e->opts.store);
+    pthread_mutex_lock(&e->lock);
+    e->disk_stuck = rc != 0;
+    pthread_mutex_unlock(&e->lock);
+    if (rc != 0)
         return;
     (void)call_loop(e, (struct call){.kind = CALL_RESTORE});
     e->phase = DISK_READ;
@@ -328,6 +339,15 @@ static void commit(struct encoders *e, const struct call *c)
     e->opts.done(e->opts.arg, e->done_seq);
 }
 
+static void note_awaited(struct encoders *e)
+{
+    bool awaiting = store_awaits(e->opts.store);
+
+    pthread_mutex_lock(&e->lock);
+    e->awaiting = awaiting;
+    pthread_mutex_unlock(&e->lock);
+}
+
 static void on_bell(uv_async_t *bell)
 {
     struct encoders *e = bell->data;
@@ -349,6 +369,7 @@ static void on_bell(uv_async_t *bell)
         break;
     case CALL_RESTORE:
         store_restore(e->opts.store);
+        note_awaited(e);
         answer(e, 0);
         if (e->opts.restored != NULL)
             e->opts.restored(e->opts.arg);
@@ -396,6 +417,7 @@ int encoders_start(struct encoders **out, const struct encoders_opts *opts)
     e->cfg.arg = e;
     e->have_endpoint = opts->encode->have_endpoint;
     e->done_seq = store_encoded_seq(opts->store);
+    e->awaiting = store_awaits(opts->store);
     rc = encoder_create(&e->encoder, opts->store, &e->cfg);
     if (rc == 0)
         rc = uv_async_init(opts->loop, &e->bell, on_bell);
@@ -442,6 +464,16 @@ void encoders_set_endpoint(struct encoders *e, bool have_endpoint)
     pthread_mutex_lock(&e->lock);
     e->have_endpoint = have_endpoint;
     pthread_mutex_unlock(&e->lock);
+}
+
+bool encoders_await(struct encoders *e)
+{
+    bool awaiting;
+
+    pthread_mutex_lock(&e->lock);
+    awaiting = e->awaiting && !e->disk_stuck;
+    pthread_mutex_unlock(&e->lock);
+    return awaiting;
 }
 
 void encoders_sync(struct encoders *e, encoders_synced_fn *fn, void *arg)

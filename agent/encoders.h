@@ -64,6 +64,10 @@ void encoders_set_stopping(struct encoders *e, bool stopping);
  *  done. @fn runs once, from the loop; not after encoders_stop(). */
 void encoders_sync(struct encoders *e, encoders_synced_fn *fn, void *arg);
 
+/** Payloads of this life are still to be found on disk, and will be: a stop waits
+ *  for them. */
+bool encoders_await(struct encoders *e);
+
 /** Last part that is done. */
 uint64_t encoders_done(const struct encoders *e);
 

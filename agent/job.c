@@ -357,7 +357,10 @@ static int parse(struct cli_config *cc, int argc, char **argv, int *status)
 
 int cmd_exec(int argc, char **argv)
 {
-    static struct keeper k = {.exec_mode = true, .signal_fd = -1};
+    static struct keeper k = {.exec_mode = true,
+                              .signal_fd = -1,
+                              .upgrade = {.answer_fd = -1},
+                              .handover = {-1, -1, -1, -1, NULL}};
     struct fd_set_of inherited;
     struct cli_config cc;
     int status;

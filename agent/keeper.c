@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -109,7 +110,7 @@ int keeper_configure(struct keeper *k, struct config_sources *src)
                 rep.errors.n + rep.n_dropped,
                 rep.errors.n + rep.n_dropped == 1 ? "" : "s");
         status = EXIT_USAGE;
-    } else {
+    } else if (!k->trial.on) {
         log_info(MODULE, "retriever %s starts", RETRIEVER_VERSION);
     }
     config_report_fini(&rep);
@@ -119,6 +120,7 @@ int keeper_configure(struct keeper *k, struct config_sources *src)
 int keeper_listen(struct keeper *k)
 {
     const struct notify *manager = k->exec_mode ? NULL : &k->notify;
+    const struct inheritance *in = &k->inherited;
     unsigned n_failed = 0;
     int rc;
 
@@ -126,12 +128,16 @@ int keeper_listen(struct keeper *k)
         log_warn(MODULE,
                  "NOTIFY_SOCKET is neither a path nor an abstract name: "
                  "the service manager is told nothing");
-    rc = sockets_open(&k->sockets, &k->config, manager, &n_failed);
+    rc = in->present
+             ? sockets_reopen(&k->sockets, &k->config, &in->record.sockets,
+                              manager, &n_failed)
+             : sockets_open(&k->sockets, &k->config, manager, &n_failed);
     if (rc != 0)
         log_error(MODULE, "there are more listeners than %d", SOCKETS_MAX);
     if (k->exec_mode)
         return 0;
-    if (rc != 0 || n_failed != 0)
+    /* What an upgrade cannot listen to was said: it serves the rest. */
+    if (rc != 0 || (n_failed != 0 && !in->present))
         return EXIT_FAILED;
     sockets_keep(&k->sockets, manager);
     return 0;
@@ -153,6 +159,17 @@ static int map_supervision(struct keeper *k)
     s->to_keeper = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->keeper_pidfd = -1;
     s->keeper_pid = getpid();
+    if (k->inherited.present) {
+        const struct handover *h = &k->inherited.record;
+
+        s->started_ns = h->started_ms * MS_NS;
+        s->n_upgrades = h->n_upgrades;
+        if (k->inherited.last) {
+            s->n_upgrades--;
+            s->fell_back_ns = keeper_now_ns();
+        }
+        atomic_init(&s->worker_deaths, h->worker_deaths);
+    }
     if (s->to_worker < 0 || s->to_keeper < 0)
         return -errno;
 #ifdef SYS_pidfd_open
@@ -226,7 +243,18 @@ static int make_landing(struct keeper *k)
             k->landing.head->drops_seen[i] =
                 ingress_dropped(k->sockets.entries[i].fd);
     }
+    if (k->inherited.present)
+        keeper_inherit_conns(k);
     return 0;
+}
+
+/* An upgrade needs a process that stays while another image comes. */
+static int make_handover(struct keeper *k)
+{
+    if (k->exec_mode || !k->config.keeper)
+        return 0;
+    keeper_find_program(k);
+    return handover_files_create(&k->handover);
 }
 
 /* Locked by its own descriptor, which keeper and workers hold: a worker that
@@ -239,6 +267,11 @@ static int open_run_path(struct keeper *k)
     int fd;
 
     k->env.run_dir = -1;
+    if (k->inherited.present) {
+        k->env.run_dir = k->inherited.record.run_dir; /* locked already */
+        k->env.last_stamp_s = k->inherited.record.last_stamp_s;
+        return 0;
+    }
     if (path[0] == '\0')
         return 0;
     (void)mkdir(path, 0700); /* a failure shows in open() */
@@ -267,7 +300,7 @@ static int open_run_path(struct keeper *k)
 /* Opened now and loaded by descriptor later: an upgrade of the package in
  * between cannot mix versions. Beside the program first, so that a build folder
  * runs without an installation. */
-static int open_module(const char *file)
+int keeper_open_module(const char *file)
 {
     char path[PATH_MAX + 64];
     char exe[PATH_MAX];
@@ -291,7 +324,12 @@ static int open_module(const char *file)
 
 static void open_modules(struct keeper *k)
 {
-    k->env.http_module = open_module("retriever-http.so");
+    if (k->inherited.last) { /* what lies beside us may be the new version's */
+        k->env.http_module = k->inherited.http_module;
+        k->env.httpd_module = k->inherited.httpd_module;
+        return;
+    }
+    k->env.http_module = keeper_open_module("retriever-http.so");
     if (k->env.http_module < 0)
         log_warn(MODULE, "retriever-http.so was found neither beside the "
                          "program nor in " RETRIEVER_MODULE_DIR
@@ -299,7 +337,7 @@ static void open_modules(struct keeper *k)
     k->env.httpd_module = -1;
     if (k->config.health_port == 0)
         return;
-    k->env.httpd_module = open_module("retriever-httpd.so");
+    k->env.httpd_module = keeper_open_module("retriever-httpd.so");
     if (k->env.httpd_module < 0)
         log_warn(MODULE, "retriever-httpd.so was found neither beside the "
                          "program nor in " RETRIEVER_MODULE_DIR
@@ -319,14 +357,23 @@ static void fill_env(struct keeper *k)
     e->exec_mode = k->exec_mode;
     e->host = k->identity.host;
     e->instance_tag = k->identity.instance_tag;
+    e->handover = k->handover.baton != NULL ? &k->handover : NULL;
+    if (k->inherited.present) {
+        e->has_start = true;
+        e->start.counts = k->inherited.record.ingest;
+        e->inherited = &k->inherited.record;
+        e->inherited_files = &k->inherited.files;
+    }
     e->no_api_key = k->config.api_key[0] == '\0' ? "no API key is set" : NULL;
     if (getrandom(e->seed, sizeof(e->seed), GRND_NONBLOCK) !=
         (ssize_t)sizeof(e->seed)) {
         e->seed[0] = keeper_now_ns();
         e->seed[1] = (uint64_t)clock_wall_ns(&clock_real);
     }
-    if (getrandom(&e->life, sizeof(e->life), GRND_NONBLOCK) !=
-        (ssize_t)sizeof(e->life))
+    if (k->inherited.present)
+        e->life = k->inherited.record.life;
+    else if (getrandom(&e->life, sizeof(e->life), GRND_NONBLOCK) !=
+             (ssize_t)sizeof(e->life))
         e->life = keeper_now_ns() ^ (uint64_t)clock_wall_ns(&clock_real);
 }
 
@@ -367,6 +414,8 @@ int keeper_prepare(struct keeper *k)
     if (rc == 0)
         rc = make_landing(k);
     if (rc == 0)
+        rc = make_handover(k);
+    if (rc == 0)
         rc = identity_find(&k->identity, &k->config, k->exec_mode);
     if (rc != 0) {
         log_error(MODULE, "shared memory was not made: %s", strerror(-rc));
@@ -382,6 +431,12 @@ int keeper_prepare(struct keeper *k)
     if (rc != 0)
         log_error(MODULE, "/proc/self/fd was not read: %s", strerror(-rc));
     raise_fd_limit(k);
+    for (uint32_t i = 0; rc == 0 && i < k->landing.n_conns; i++) {
+        int fd = k->landing.conns[i].fd; /* of the image before: a worker's */
+
+        if (fd >= 0 && (size_t)fd < k->kept.n)
+            k->kept.has[fd] = false;
+    }
     k->can_work = rc == 0;
     return rc;
 }
@@ -393,6 +448,9 @@ void keeper_fini(struct keeper *k)
     region_close(&k->ingest);
     region_close(&k->store);
     fd_set_fini(&k->kept);
+    handover_files_close(&k->handover);
+    handover_fini(&k->inherited.record);
+    free(k->upgrade.program);
     if (k->open_fds != NULL)
         closedir(k->open_fds);
     identity_fini(&k->identity);
@@ -440,9 +498,24 @@ int keeper_run(struct keeper *k)
     return k->exit_status;
 }
 
+static int start(struct keeper *k, struct config_sources *src)
+{
+    int status = keeper_inherit(k);
+
+    if (status == 0)
+        status = keeper_configure(k, src);
+    if (status == 0)
+        status = keeper_listen(k);
+    if (status == 0 && (keeper_watch_signals(k) != 0 || keeper_prepare(k) != 0))
+        status = EXIT_FAILED;
+    return status;
+}
+
 int cmd_run(int argc, char **argv)
 {
-    static struct keeper k = {.signal_fd = -1};
+    static struct keeper k = {.signal_fd = -1,
+                              .upgrade = {.answer_fd = -1},
+                              .handover = {-1, -1, -1, -1, NULL}};
     struct cli_config cc;
     int status;
 
@@ -463,13 +536,12 @@ int cmd_run(int argc, char **argv)
     }
     keeper_hold_standard_fds();
     (void)keeper_expect_children();
-    status = keeper_configure(&k, &cc.sources);
-    if (status == 0)
-        status = keeper_listen(&k);
-    if (status == 0 &&
-        (keeper_watch_signals(&k) != 0 || keeper_prepare(&k) != 0))
-        status = EXIT_FAILED;
-    if (status == 0)
+    if (keeper_on_trial(&k))
+        return keeper_trial(&k, keeper_configure(&k, &cc.sources));
+    status = start(&k, &cc.sources);
+    if (status != 0)
+        keeper_fall_back(&k);
+    else
         status = keeper_run(&k);
     keeper_fini(&k);
     return status;

@@ -30,6 +30,19 @@ struct fd_set_of {
     size_t n;
 };
 
+/* An upgrade under way (keeper_upgrade.c). */
+enum upgrade_step { UPGRADE_NONE, UPGRADE_TRIAL, UPGRADE_HANDOVER };
+
+struct upgrade {
+    char *program; /* path that an upgrade executes */
+    enum upgrade_step step;
+    uint64_t until_ns; /* latest end of the step */
+    pid_t trial;       /* 0 = none */
+    int answer_fd;     /* of the trial; -1 = none, or at its end */
+    char answer[160];
+    size_t n_answer;
+};
+
 /* Workers that die of faults one after the other (keeper_salvage.c). */
 #define SALVAGE_FAULTS 3
 struct salvage {
@@ -39,6 +52,23 @@ struct salvage {
     uint32_t n_tries;
     uint64_t until_ns;
     struct region fresh; /* what the next worker will begin with */
+};
+
+/* This process is the trial of somebody's upgrade (keeper_inherit.c). */
+struct trial {
+    bool on;
+    int answer_fd;
+    int run_dir; /* the other one's; -1 = none */
+};
+
+/* What another image of the program left (keeper_inherit.c). */
+struct inheritance {
+    bool present;
+    bool last; /* this image is the way back: there is no further one */
+    struct handover record;
+    struct handover_files files;
+    int exe; /* the other image's file and modules */
+    int http_module, httpd_module;
 };
 
 struct keeper {
@@ -67,6 +97,10 @@ struct keeper {
     uint64_t restart_ns;   /* 0 = no restart is due */
 
     struct salvage salvage;
+    struct upgrade upgrade;
+    struct trial trial;
+    struct inheritance inherited;
+    struct handover_files handover; /* for the next image */
 
     struct job job;
     int exit_status; /* of `run` */

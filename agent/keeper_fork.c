@@ -94,6 +94,12 @@ void fd_set_add(struct fd_set_of *s, int fd)
     add_fd(s, fd);
 }
 
+void fd_set_remove(struct fd_set_of *s, int fd)
+{
+    if (in_set(s, fd))
+        s->has[fd] = false;
+}
+
 int fd_set_snapshot(struct fd_set_of *s)
 {
     *s = (struct fd_set_of){0};

@@ -2,7 +2,9 @@
 /*
  * The keeper's parts: start and end (keeper.c), signals and time
  * (keeper_watch.c), the worker's process (keeper_worker.c, keeper_fork.c), the
- * last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c).
+ * last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c), the
+ * upgrade to another image of the program and its other side (keeper_upgrade.c,
+ * keeper_inherit.c).
  *
  * Thread:  the keeper's.
  * Memory:  none of its own.
@@ -24,7 +26,10 @@ static inline uint64_t keeper_now_ns(void)
 
 /** Remember all open descriptors. Returns 0 or -errno. */
 int fd_set_snapshot(struct fd_set_of *s);
+/** One more, or fewer. A descriptor that the keeper opens while workers live must
+ *  be in its set, or the next one's death closes it. */
 void fd_set_add(struct fd_set_of *s, int fd);
+void fd_set_remove(struct fd_set_of *s, int fd);
 void fd_set_fini(struct fd_set_of *s);
 
 /** Close every open descriptor that is not in @s (in the job's process). */
@@ -45,6 +50,9 @@ void keeper_after_worker(struct keeper *k, int status);
  *  exit status it means. */
 int keeper_last_receipt(struct keeper *k);
 
+/** Tell the worker to look at its orders. */
+void keeper_ring(const struct keeper *k);
+
 /** A region for a worker to begin with. Returns 0 or -errno. */
 int keeper_make_ingest(const struct keeper *k, struct region *r);
 /** The ingest region's journal may name the landing zone. */
@@ -53,6 +61,12 @@ void keeper_allow_landing(struct keeper *k);
 /** A worker with that wait status ended by a fault of its own, not by somebody's
  *  kill. */
 bool keeper_is_fault(int status);
+
+/** Open a module of this program's build. Returns its descriptor, or -1. */
+int keeper_open_module(const char *file);
+
+/** Whether a descriptor lives on in the next image. */
+void keeper_keep_over_exec(int fd, bool keep);
 
 /* ---- keeper_salvage.c --------------------------------------------------- */
 
@@ -67,6 +81,49 @@ bool keeper_salvage_reaped(struct keeper *k, pid_t pid, int status);
 void keeper_salvage_look(struct keeper *k);
 /** No worker will follow: end that process. */
 void keeper_salvage_abort(struct keeper *k);
+
+/* ---- keeper_upgrade.c --------------------------------------------------- */
+
+/* From the old image to its trial: descriptors of the answer and of run_path. */
+#define KEEPER_TRIAL_VARIABLE "RETRIEVER_TRIAL"
+/* What a trial that can go on says, then its version. */
+#define KEEPER_TRIAL_ACCEPTED "retriever-handover 1"
+_Static_assert(HANDOVER_FORMAT == 1, "the line above names the format");
+/* From image to image: descriptors of the record, of the old program and of its
+ * modules; "last" on the way back. */
+#define KEEPER_HANDOVER_VARIABLE "RETRIEVER_HANDOVER"
+
+/** Remember where an upgrade will find the program. At start. */
+void keeper_find_program(struct keeper *k);
+
+/** SIGUSR2, `retriever upgrade`: begin, unless one is under way. */
+void keeper_upgrade_begin(struct keeper *k);
+/** A stop begins. */
+void keeper_upgrade_abort(struct keeper *k);
+/** The trial's answer is readable. */
+void keeper_upgrade_answer(struct keeper *k);
+/** A child ended. Returns true when it was the trial. */
+bool keeper_upgrade_reaped(struct keeper *k, pid_t pid, int status);
+/** The worker answered, or time passed. Does not return when the process goes on
+ *  as the new program. */
+void keeper_upgrade_look(struct keeper *k);
+/** The worker died: what it had offered is void. */
+void keeper_upgrade_worker_died(struct keeper *k);
+
+/* ---- keeper_inherit.c --------------------------------------------------- */
+
+/** This process is somebody's trial. */
+bool keeper_on_trial(struct keeper *k);
+/** Its answer, after keeper_configure() returned @status. Returns the exit
+ *  status. */
+int keeper_trial(struct keeper *k, int status);
+
+/** Read what the image before left, if any. Returns 0 or an exit status. */
+int keeper_inherit(struct keeper *k);
+/** The connections of the image before become the landing zone's. */
+void keeper_inherit_conns(struct keeper *k);
+/** This image cannot go on: back to the one before. Returns when there is none. */
+void keeper_fall_back(struct keeper *k);
 
 /** The loop: returns when everything is over. */
 void keeper_watch(struct keeper *k);

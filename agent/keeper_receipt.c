@@ -118,6 +118,7 @@ static int compose(struct keeper *k, bool with_sockets)
             (keeper_now_ns() - atomic_load(&sup->stop_at_ns)) / MS_NS,
         .stage_ms = stage_ms,
         .worker_deaths = atomic_load(&sup->worker_deaths),
+        .n_upgrades = sup->n_upgrades,
     };
     struct wiring w;
     struct agg *agg;
@@ -132,6 +133,7 @@ static int compose(struct keeper *k, bool with_sockets)
         agg_create(&agg, &k->ingest, &w.agg) != 0 ||
         store_open(&store, &k->store, &store_wiring.opts) != 0)
         return 1;
+    worker_handover_import(&k->env, store);
     if (with_sockets)
         (void)take_the_rest(k, agg, &w.parser);
     (void)store_save_rest(store);

@@ -126,6 +126,7 @@ static int salvage(struct keeper *k, bool try_to_read)
     if (wiring_init(&w, &k->env, 0) != 0 ||
         store_open(&store, &k->store, &store_wiring.opts) != 0)
         return 1;
+    worker_handover_import(&k->env, store);
     if (try_to_read)
         encode_rest(k, &w, store);
     (void)region_rollback(&k->ingest);
@@ -163,8 +164,9 @@ static void fork_salvage(struct keeper *k)
 
 void keeper_salvage_begin(struct keeper *k)
 {
-    log_error(MODULE, "workers died of faults %d times within a minute: what can "
-                      "be read is saved, the rest begins anew",
+    log_error(MODULE,
+              "workers died of faults %d times within a minute: what can "
+              "be read is saved, the rest begins anew",
               SALVAGE_FAULTS);
     k->salvage.n_tries = 0;
     k->salvage.n_faults = 0;

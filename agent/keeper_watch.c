@@ -25,7 +25,7 @@
  * comes with each start must not take the machine. */
 #define RESTARTS_PER_S 32u
 
-static void ring(const struct keeper *k)
+void keeper_ring(const struct keeper *k)
 {
     uint64_t one = 1;
 
@@ -74,18 +74,19 @@ static void begin_stop(struct keeper *k, enum stop_reason reason)
 
     if (k->sup == NULL || stopping(k))
         return;
+    keeper_upgrade_abort(k);
     atomic_store(&k->sup->stop_at_ns, now_ns);
     atomic_store(&k->sup->deadline_ns,
                  now_ns + k->config.stop_timeout_ms * MS_NS);
     atomic_store(&k->sup->stop_request, reason);
-    ring(k);
+    keeper_ring(k);
     tell_stopping(k, reason);
 }
 
 static void hurry(struct keeper *k)
 {
     atomic_store(&k->sup->hurry, 1);
-    ring(k);
+    keeper_ring(k);
 }
 
 /* exec: the job was asked to end and may take its time. What came so far is
@@ -97,7 +98,7 @@ static void request_flush(struct keeper *k)
     atomic_store(&k->sup->flush_deadline_ns,
                  keeper_now_ns() + k->config.stop_timeout_ms * MS_NS);
     atomic_fetch_add(&k->sup->flush_request, 1);
-    ring(k);
+    keeper_ring(k);
 }
 
 /* Nothing more will come from a worker: the receipt from what it left. */
@@ -197,6 +198,7 @@ static void on_worker_end(struct keeper *k, int status)
     k->worker = 0;
     atomic_fetch_add(&k->sup->worker_deaths, 1);
     keeper_after_worker(k, status);
+    keeper_upgrade_worker_died(k);
     if (stopping(k) && keeper_now_ns() >= atomic_load(&k->sup->deadline_ns)) {
         end_without_worker(k);
         return;
@@ -240,13 +242,13 @@ static void reap(struct keeper *k)
             on_worker_end(k, status);
         else if (pid == k->job.pid)
             on_job_change(k, status);
-        else
+        else if (!keeper_upgrade_reaped(k, pid, status))
             (void)keeper_salvage_reaped(k, pid, status);
     }
     if (!k->job.exited || k->sup == NULL)
         return;
     atomic_store(&k->sup->n_descendants, job_count_descendants(k->worker));
-    ring(k);
+    keeper_ring(k);
 }
 
 /* ---- Signals ----------------------------------------------------------- */
@@ -280,7 +282,11 @@ static void on_run_signal(struct keeper *k, const struct signalfd_siginfo *si)
         break;
     case SIGUSR1:
         atomic_fetch_add(&k->sup->n_dump, 1);
-        ring(k);
+        keeper_ring(k);
+        break;
+    case SIGUSR2:
+        if (!stopping(k))
+            keeper_upgrade_begin(k);
         break;
     default:
         break;
@@ -315,6 +321,8 @@ static void on_doorbell(struct keeper *k)
         ;
     print_receipt(k);
     tell_ready(k);
+    if (atomic_exchange(&k->sup->command_upgrade, 0) != 0 && !stopping(k))
+        keeper_upgrade_begin(k);
     if (atomic_exchange(&k->sup->command_stop, 0) == 0)
         return;
     if (!k->exec_mode) {
@@ -363,6 +371,8 @@ static int wait_ms(const struct keeper *k)
 
     if (k->restart_ns != 0 && k->restart_ns < next_ns)
         next_ns = k->restart_ns;
+    if (k->upgrade.step != UPGRADE_NONE && k->upgrade.until_ns < next_ns)
+        next_ns = k->upgrade.until_ns;
     if (k->salvage.pid > 0 && k->salvage.until_ns < next_ns)
         next_ns = k->salvage.until_ns;
     if (next_ns == NEVER)
@@ -379,7 +389,7 @@ static bool is_over(struct keeper *k)
 
 void keeper_watch(struct keeper *k)
 {
-    struct pollfd fds[2] = {
+    struct pollfd fds[3] = {
         {.fd = k->signal_fd, .events = POLLIN},
         {.fd = k->sup != NULL ? k->sup->to_keeper : -1, .events = POLLIN},
     };
@@ -389,10 +399,14 @@ void keeper_watch(struct keeper *k)
     while (!is_over(k)) {
         if (k->restart_ns != 0 && keeper_now_ns() >= k->restart_ns)
             start_worker(k);
-        (void)poll(fds, 2, wait_ms(k));
+        fds[2] = (struct pollfd){.fd = k->upgrade.answer_fd, .events = POLLIN};
+        (void)poll(fds, 3, wait_ms(k));
         on_signals(k);
+        if (fds[2].revents != 0)
+            keeper_upgrade_answer(k);
         if ((fds[1].revents & POLLIN) != 0)
             on_doorbell(k);
+        keeper_upgrade_look(k);
         keeper_salvage_look(k);
         if (keeper_now_ns() >= kill_at(k))
             on_deadline(k);

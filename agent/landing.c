@@ -204,19 +204,29 @@ static int grow_window(struct landing *l, uint32_t i, uint32_t want)
 
 int landing_conn_open(struct landing *l, uint32_t i, int fd, uint32_t listener)
 {
+    return landing_conn_restore(l, i, fd, listener, NULL, 0);
+}
+
+int landing_conn_restore(struct landing *l, uint32_t i, int fd,
+                         uint32_t listener, const void *bytes, uint32_t n)
+{
     struct landing_conn *c = &l->conns[i];
     int rc;
 
     REQUIRE(i < l->n_conns && c->fd < 0);
-    rc = grow_window(l, i, WINDOW_MIN);
+    if (n >= l->max_frame_bytes + 4)
+        return -EMSGSIZE; /* a complete frame would have been applied */
+    rc = grow_window(l, i, n < WINDOW_MIN ? WINDOW_MIN : n);
     if (rc != 0)
         return rc;
+    if (n > 0)
+        memcpy(landing_half(l, i, 0), bytes, n);
     c->listener = listener;
     c->closing = 0;
     c->cur = 0;
     c->states[0].pos = (struct ingest_pos){0, 0};
     c->states[0].seq = c->states[1].seq + 1;
-    init_state(l, i, &c->states[0], 0, 0);
+    init_state(l, i, &c->states[0], 0, n);
     in_order();
     c->fd = fd;
     return 0;

@@ -122,6 +122,11 @@ static inline unsigned char *landing_slot(const struct landing *l, uint32_t i)
  *  its buffers; @fd stays the caller's). */
 int landing_conn_open(struct landing *l, uint32_t i, int fd, uint32_t listener);
 
+/** The same with @n bytes of a frame that is not complete yet, which somebody else
+ *  had received. Returns 0, -EMSGSIZE (more than a frame) or -errno. */
+int landing_conn_restore(struct landing *l, uint32_t i, int fd,
+                         uint32_t listener, const void *bytes, uint32_t n);
+
 /** The descriptor is closed: give the buffers back. */
 void landing_conn_free(struct landing *l, uint32_t i);
 

@@ -200,6 +200,7 @@ static void write_beside(const struct ledger *l, const struct ledger_facts *f,
     json_end(j);
     member_u64(j, "left_for_successor", l->left_for_successor);
     member_u64(j, "worker_deaths", f->worker_deaths);
+    member_u64(j, "upgrades", f->n_upgrades);
     json_key(j, "input");
     json_object(j);
     member_u64(j, "bad_rate", c->bad_rate);

@@ -57,6 +57,7 @@ struct ledger_facts {
     uint64_t duration_ms;
     const uint32_t *stage_ms; /* STAGE_DONE of them; NULL = none */
     uint32_t worker_deaths;
+    uint32_t n_upgrades; /* of the program, without a stop */
 };
 
 /** Samples dropped, of earlier lives too. */

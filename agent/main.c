@@ -4,10 +4,16 @@
 #include "agent/cli.h"
 
 static sigset_t original_mask;
+static char **original_argv;
 
 const sigset_t *cli_original_mask(void)
 {
     return &original_mask;
+}
+
+char **cli_original_argv(void)
+{
+    return original_argv;
 }
 
 int main(int argc, char **argv)
@@ -18,5 +24,6 @@ int main(int argc, char **argv)
      * SIGCHLD somebody who waits for it. */
     (void)sigfillset(&all);
     (void)sigprocmask(SIG_BLOCK, &all, &original_mask);
+    original_argv = argv;
     return cli_main(argc, argv);
 }

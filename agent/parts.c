@@ -169,6 +169,11 @@ uint64_t parts_encoded(const struct parts *p)
     return encoders_done(p->encoders);
 }
 
+bool parts_await(struct parts *p)
+{
+    return encoders_await(p->encoders);
+}
+
 static void part_closed(void *arg)
 {
     struct parts *p = arg;

@@ -47,6 +47,9 @@ void parts_set_stopping(struct parts *p);
 uint64_t parts_announced(const struct parts *p);
 uint64_t parts_encoded(const struct parts *p);
 
+/** See encoders_await(). */
+bool parts_await(struct parts *p);
+
 /** An API key came: from the next part on there is somebody to send to. */
 void parts_set_endpoint(struct parts *p, bool have_endpoint);
 

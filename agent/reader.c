@@ -92,7 +92,7 @@ static void before_data(struct reader *r)
         reader_check_clock(r);
 }
 
-static void on_socket(uv_poll_t *h, int status, int events)
+void reader_on_socket(uv_poll_t *h, int status, int events)
 {
     struct reader *r = reader_of((uv_handle_t *)h);
     uint32_t source = (uint32_t)(h - r->polls);
@@ -105,10 +105,10 @@ static void on_socket(uv_poll_t *h, int status, int events)
     else
         saw(r, ingress_datagrams(&r->g, source, TURN_CALLS), e->pace_us);
     if (status < 0) /* libuv stops a handle that reports an error */
-        (void)uv_poll_start(h, UV_READABLE, on_socket);
+        (void)uv_poll_start(h, UV_READABLE, reader_on_socket);
 }
 
-static void on_conn(uv_poll_t *h, int status, int events)
+void reader_on_conn(uv_poll_t *h, int status, int events)
 {
     struct reader *r = reader_of((uv_handle_t *)h);
     uint32_t conn = (uint32_t)(h - r->conn_polls);
@@ -119,7 +119,7 @@ static void on_conn(uv_poll_t *h, int status, int events)
     /* libuv stops a handle that reports an error; the read that ends the
      * connection may come behind more data. */
     if (status < 0 && r->conn_watched[conn])
-        (void)uv_poll_start(h, UV_READABLE, on_conn);
+        (void)uv_poll_start(h, UV_READABLE, reader_on_conn);
 }
 
 static int watch_conn(void *arg, uint32_t conn)
@@ -131,7 +131,7 @@ static int watch_conn(void *arg, uint32_t conn)
     if (rc != 0)
         return rc;
     r->conn_watched[conn] = true;
-    return uv_poll_start(h, UV_READABLE, on_conn);
+    return uv_poll_start(h, UV_READABLE, reader_on_conn);
 }
 
 static void on_conn_closed(uv_handle_t *h)
@@ -170,7 +170,7 @@ static void watch_sockets(struct reader *r)
         rc = uv_poll_init(&r->loop, &r->polls[i], s->entries[i].fd);
         if (rc == 0) {
             r->watched[i] = true;
-            rc = uv_poll_start(&r->polls[i], UV_READABLE, on_socket);
+            rc = uv_poll_start(&r->polls[i], UV_READABLE, reader_on_socket);
         }
         if (rc != 0)
             ingress_note(&r->g, NOTE_RECEIVE_FAILED, i, -rc);
@@ -191,7 +191,7 @@ static void pause_accept(struct reader *r)
 {
     const struct sockets *s = r->opts.sockets;
 
-    if (r->g.accept_paused == r->accept_stopped || r->drained)
+    if (r->g.accept_paused == r->accept_stopped || r->drained || r->paused)
         return;
     r->accept_stopped = r->g.accept_paused;
     for (uint32_t i = 0; i < s->n; i++) {
@@ -200,7 +200,7 @@ static void pause_accept(struct reader *r)
         if (r->accept_stopped)
             (void)uv_poll_stop(&r->polls[i]);
         else
-            (void)uv_poll_start(&r->polls[i], UV_READABLE, on_socket);
+            (void)uv_poll_start(&r->polls[i], UV_READABLE, reader_on_socket);
     }
 }
 
@@ -232,7 +232,7 @@ static void arm_bucket(struct reader *r)
     struct agg_stats st;
     int64_t into_ns;
 
-    if (uv_is_active((uv_handle_t *)&r->bucket))
+    if (r->paused || uv_is_active((uv_handle_t *)&r->bucket))
         return;
     agg_stats(r->agg, &st);
     if (st.n_contexts == 0 && st.open_samples == 0 && !r->got_data)
@@ -268,7 +268,7 @@ static void arm_tick(struct reader *r)
 {
     bool idle_watch = r->g.stream_idle_s > 0 && r->g.n_live > 0;
 
-    if ((r->got_data || idle_watch || r->g.accept_paused) &&
+    if (!r->paused && (r->got_data || idle_watch || r->g.accept_paused) &&
         !uv_is_active((uv_handle_t *)&r->tick))
         (void)uv_timer_start(&r->tick, on_tick, TICK_MS, 0);
 }
@@ -304,6 +304,14 @@ static void answer(struct reader *r, enum reader_event_kind kind,
     r->has_answer = true;
 }
 
+static void close_all(struct reader *r)
+{
+    if (r->paused)
+        return; /* all is closed, and what waits in sockets is for others */
+    reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
+    agg_close_all(r->agg, ingress_now_s(&r->g));
+}
+
 static void take_orders(struct reader *r)
 {
     uint64_t seq = atomic_load(&r->release_seq);
@@ -317,9 +325,15 @@ static void take_orders(struct reader *r)
     while (!r->has_answer && !r->quit && spsc_pop(&r->orders, &o)) {
         switch (o.what) {
         case READER_CLOSE_ALL:
-            reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
-            agg_close_all(r->agg, ingress_now_s(&r->g));
+            close_all(r);
             answer(r, READER_CLOSED, o.token, 0);
+            break;
+        case READER_PAUSE:
+            reader_pause(r);
+            answer(r, READER_PAUSED, o.token, 0);
+            break;
+        case READER_RESUME:
+            reader_resume(r);
             break;
         case READER_DRAIN:
             answer(r, READER_DRAINED, o.token, reader_drain(r, o.token));

@@ -27,13 +27,19 @@ enum reader_order {
     READER_RELEASE,   /* token = sequence number: parts up to it are encoded */
     READER_DRAIN,     /* stop the intake, drain to the end; READER_DRAINED.
                          token = latest instant, CLOCK_MONOTONIC ns */
+    READER_PAUSE,     /* read no socket, close every part; READER_PAUSED. What
+                         the kernel holds stays there, for whoever reads next.
+                         Again: closes what found no room the first time */
+    READER_RESUME,    /* read on; no answer */
     READER_QUIT       /* end the thread; reader_join() follows */
 };
 
 enum reader_event_kind {
-    READER_PART,   /* part @seq was closed: encode it */
-    READER_CLOSED, /* answer, token; all its READER_PART events came before */
-    READER_DRAINED /* answer; @left_for_successor datagrams in held sockets */
+    READER_PART,    /* part @seq was closed: encode it */
+    READER_CLOSED,  /* answer, token; all its READER_PART events came before */
+    READER_DRAINED, /* answer; @left_for_successor datagrams in held sockets */
+    READER_PAUSED /* answer, token; all its READER_PART events came before, and
+                       until READER_RESUME nothing changes but by releases */
 };
 
 struct reader_event {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader's own parts: the turn (reader.c), the drain (reader_drain.c) and
- * the log lines that the loop writes for it (reader_notes.c).
+ * The reader's own parts: the turn (reader.c), the drain (reader_drain.c), the
+ * pause (reader_pause.c) and the log lines that the loop writes for it
+ * (reader_notes.c).
  *
  * Thread:  fields belong to the reader's thread unless named otherwise.
  * Memory:  allocated by reader_start(), freed after reader_join().
@@ -45,6 +46,7 @@ struct reader {
     struct reader_event answer;
     bool has_answer;
     bool drained;
+    bool paused;
     bool quit;
 
     struct spsc orders, events, notes;
@@ -80,6 +82,14 @@ bool reader_sweep(struct reader *r, uint64_t latest_ns);
 /** Stop the intake and take what the kernel has accepted. Returns the estimated
  *  number of datagrams that stay in sockets. */
 uint64_t reader_drain(struct reader *r, uint64_t latest_ns);
+
+/** No socket is looked at and no timer runs until reader_resume(). */
+void reader_pause(struct reader *r);
+void reader_resume(struct reader *r);
+
+/** Callbacks of the polls. */
+void reader_on_socket(uv_poll_t *h, int status, int events);
+void reader_on_conn(uv_poll_t *h, int status, int events);
 
 /** On the loop's thread. */
 void reader_log_note(const struct sockets *s, const struct ingress_note *n,

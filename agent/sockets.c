@@ -50,6 +50,12 @@ static struct socket_entry *fresh_entry(struct opening *o,
     return e;
 }
 
+/* Of our life before, or of the image before this one: ours to close. */
+static bool is_ours_from_before(const struct socket_entry *e)
+{
+    return e->stored || (e->was > 0 && !e->shared_outside && !e->orphan);
+}
+
 /* A socket unit may have handed the same port or path over. Of our life before
  * each socket serves one listener that is asked for, at its very address. */
 static bool held_already(struct opening *o, enum socket_kind kind,
@@ -59,17 +65,18 @@ static bool held_already(struct opening *o, enum socket_kind kind,
         const struct socket_entry *e = &o->s->entries[i];
         bool same;
 
-        if (!e->shared_outside || e->kind != kind || o->taken[i])
+        if ((!e->shared_outside && !is_ours_from_before(e)) ||
+            e->kind != kind || o->taken[i])
             continue;
         if (kind != SOCKET_UDP)
             same = strcmp(e->name, where) == 0;
-        else if (e->stored)
+        else if (is_ours_from_before(e))
             same = sockets_udp_is(e, where, port);
         else
             same = port != 0 && e->port == port;
         if (!same)
             continue;
-        o->taken[i] = e->stored;
+        o->taken[i] = is_ours_from_before(e);
         return true;
     }
     return false;
@@ -199,30 +206,53 @@ static void release_unwanted(const struct opening *found, struct sockets *s,
                              const struct notify *manager)
 {
     for (uint32_t i = s->n; i-- > 0;) {
-        if (s->entries[i].stored && !found->taken[i])
+        if (is_ours_from_before(&s->entries[i]) && !found->taken[i])
             sockets_release(s, i, manager);
     }
+}
+
+static void open_all(struct opening *o)
+{
+    const struct config *c = o->cfg;
+
+    if (c->use_dogstatsd)
+        open_dogstatsd(o);
+    open_unix(o, SOCKET_CONTROL, c->control_socket,
+              !config_is_set(c, "control_socket"));
+}
+
+/* Behind what @s holds already. */
+static int open_missing(struct sockets *s, const struct config *cfg,
+                        const struct notify *manager, unsigned *n_failed)
+{
+    struct opening look = {.s = s, .cfg = cfg, .looking = true};
+    struct opening o = {.s = s, .cfg = cfg};
+
+    if (s->n > 0) {
+        open_all(&look);
+        release_unwanted(&look, s, manager);
+    }
+    open_all(&o);
+    *n_failed = o.n_failed;
+    return o.full ? -EMFILE : 0;
 }
 
 int sockets_open(struct sockets *s, const struct config *cfg,
                  const struct notify *manager, unsigned *n_failed)
 {
-    struct opening look = {.s = s, .cfg = cfg, .looking = true};
-    struct opening o = {.s = s, .cfg = cfg};
-
     s->n = 0;
     if (manager != NULL)
         sockets_adopt(s, cfg, manager);
-    if (s->n > 0 && cfg->use_dogstatsd)
-        open_dogstatsd(&look);
-    if (s->n > 0)
-        release_unwanted(&look, s, manager);
-    if (cfg->use_dogstatsd)
-        open_dogstatsd(&o);
-    open_unix(&o, SOCKET_CONTROL, cfg->control_socket,
-              !config_is_set(cfg, "control_socket"));
-    *n_failed = o.n_failed;
-    return o.full ? -EMFILE : 0;
+    return open_missing(s, cfg, manager, n_failed);
+}
+
+int sockets_reopen(struct sockets *s, const struct config *cfg,
+                   const struct sockets *held, const struct notify *manager,
+                   unsigned *n_failed)
+{
+    s->n = 0;
+    sockets_take_over(s, cfg, held);
+    return open_missing(s, cfg, manager, n_failed);
 }
 
 bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd)
@@ -245,16 +275,20 @@ bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd)
     return n_ours == n_its && memcmp(&ours, &its, n_ours) == 0;
 }
 
+void sockets_close_entry(struct socket_entry *e)
+{
+    struct stat st;
+
+    if (!e->stored && e->path[0] != '\0' && lstat(e->path, &st) == 0 &&
+        st.st_dev == e->device && st.st_ino == e->inode)
+        (void)unlink(e->path);
+    close(e->fd);
+    e->fd = -1;
+}
+
 void sockets_close(struct sockets *s)
 {
-    for (uint32_t i = 0; i < s->n; i++) {
-        struct socket_entry *e = &s->entries[i];
-        struct stat st;
-
-        if (!e->stored && e->path[0] != '\0' && lstat(e->path, &st) == 0 &&
-            st.st_dev == e->device && st.st_ino == e->inode)
-            (void)unlink(e->path);
-        close(e->fd);
-    }
+    for (uint32_t i = 0; i < s->n; i++)
+        sockets_close_entry(&s->entries[i]);
     s->n = 0;
 }

@@ -27,6 +27,7 @@ struct socket_entry {
     int fd;
     enum socket_kind kind;
     enum transport transport;
+    uint32_t was;        /* index + 1 in the image before this one; 0 = new */
     bool shared_outside; /* somebody else holds it too: never shut it down */
     bool stored;         /* that is the service manager, for our next life */
     bool
@@ -57,6 +58,13 @@ struct sockets {
 int sockets_open(struct sockets *s, const struct config *cfg,
                  const struct notify *manager, unsigned *n_failed);
 
+/** The same for a program that goes on as another image: of @held, what the
+ *  configuration still asks for is taken, path and queue as they are; the rest is
+ *  closed. */
+int sockets_reopen(struct sockets *s, const struct config *cfg,
+                   const struct sockets *held, const struct notify *manager,
+                   unsigned *n_failed);
+
 /** Have @manager keep the listeners for our next life, as far as it offers to: they
  *  are shared_outside and stored then. Not the control socket: a client that
  *  meets nobody should hear so. */
@@ -65,6 +73,10 @@ void sockets_keep(struct sockets *s, const struct notify *manager);
 /** @fd is a connection that the listener @entry accepted, in this process's
  *  table. */
 bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd);
+
+/** Close one, and unlink its path when that ends with us and is still ours (same
+ *  inode). */
+void sockets_close_entry(struct socket_entry *e);
 
 /** Close all and unlink the paths that end with us and are still ours (same
  *  inode). */

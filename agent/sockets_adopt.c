@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sockets that the service manager holds: those of a socket unit, and ours that it
- * keeps from one life to the next.
+ * Sockets that are there already: those that the service manager holds, of a socket
+ * unit, or ours that it keeps from one life to the next; and those that another
+ * image of this program held in this very process (an upgrade).
  *
- * Both come the same way (LISTEN_FDS); ours are known by the name that they were
+ * The manager's come the same way (LISTEN_FDS); ours are known by the name that they were
  * given to keep. It is made from the address, which the socket itself tells
  * again, and from the inode of the path: nothing but the name can tell later
  * whether the path still leads to this socket.
@@ -175,6 +176,22 @@ static void refuse(int fd, const char *name, const struct notify *manager)
     close(fd);
 }
 
+static void set_up(struct socket_entry *e, const struct config *cfg)
+{
+    if (e->kind == SOCKET_UDP ||
+        (e->kind == SOCKET_UNIXGRAM && cfg->dogstatsd_so_rcvbuf_bytes != 0))
+        sockets_set_rcvbuf(e, cfg);
+    sockets_set_pace(e);
+}
+
+static void name_it(struct socket_entry *e)
+{
+    if (e->kind == SOCKET_UDP)
+        sockets_name_udp(e);
+    else
+        name_unix(e);
+}
+
 static void adopt(struct sockets *s, const struct config *cfg, int fd,
                   const char *name, const struct notify *manager)
 {
@@ -190,15 +207,9 @@ static void adopt(struct sockets *s, const struct config *cfg, int fd,
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     (void)fcntl(fd, F_SETFL, O_NONBLOCK);
     e->fd = fd;
-    if (kind == SOCKET_UDP)
-        sockets_name_udp(e);
-    else
-        name_unix(e);
+    name_it(e);
     find_origin(e, name, manager);
-    if (kind == SOCKET_UDP ||
-        (kind == SOCKET_UNIXGRAM && cfg->dogstatsd_so_rcvbuf_bytes != 0))
-        sockets_set_rcvbuf(e, cfg);
-    sockets_set_pace(e);
+    set_up(e, cfg);
     s->n++;
 }
 
@@ -235,6 +246,42 @@ void sockets_adopt(struct sockets *s, const struct config *cfg,
     }
 }
 
+/* ---- From the image before this one ------------------------------------- */
+
+/* After a way back a number may mean nothing any more. */
+static bool is_socket_of(const struct socket_entry *e)
+{
+    enum socket_kind kind = SOCKET_UDP;
+
+    return kind_of(e->fd, &kind) == 0 &&
+           (kind == e->kind ||
+            (kind == SOCKET_UNIXSTREAM && e->kind == SOCKET_CONTROL));
+}
+
+void sockets_take_over(struct sockets *s, const struct config *cfg,
+                       const struct sockets *held)
+{
+    for (uint32_t i = 0; i < held->n; i++) {
+        const struct socket_entry *h = &held->entries[i];
+        struct socket_entry *e =
+            is_socket_of(h) ? sockets_fresh(s, h->kind) : NULL;
+
+        if (e == NULL)
+            continue;
+        e->fd = h->fd;
+        e->was = i + 1;
+        e->shared_outside = h->shared_outside;
+        e->stored = h->stored;
+        e->orphan = h->orphan;
+        e->device = h->device;
+        e->inode = h->inode;
+        memcpy(e->path, h->path, sizeof(e->path));
+        name_it(e);
+        set_up(e, cfg);
+        s->n++;
+    }
+}
+
 /* ---- Keeping ------------------------------------------------------------ */
 
 void sockets_release(struct sockets *s, uint32_t i,
@@ -245,13 +292,13 @@ void sockets_release(struct sockets *s, uint32_t i,
 
     kept_name(e, name, sizeof(name));
     log_info(MODULE,
-             "kept socket is not asked for any more and was closed socket=%s "
+             "socket is not asked for any more and was closed socket=%s "
              "left_bytes=%u",
              e->name, ingress_queued_bytes(e->fd));
-    (void)notify_unstore(manager, name);
-    if (e->path[0] != '\0')
-        (void)unlink(e->path); /* found to be ours a moment ago */
-    close(e->fd);
+    if (e->stored)
+        (void)notify_unstore(manager, name);
+    e->stored = false;
+    sockets_close_entry(e);
     *e = s->entries[--s->n];
 }
 

@@ -22,6 +22,10 @@ struct socket_entry *sockets_fresh(struct sockets *s, enum socket_kind kind);
 void sockets_adopt(struct sockets *s, const struct config *cfg,
                    const struct notify *manager);
 
+/** Take over what another image of this program held. */
+void sockets_take_over(struct sockets *s, const struct config *cfg,
+                       const struct sockets *held);
+
 /** Close the kept socket @i, which is not asked for any more; the last entry takes
  *  its place. */
 void sockets_release(struct sockets *s, uint32_t i,

@@ -41,6 +41,9 @@ enum stop_stage {
     STAGE_DONE
 };
 
+/* What the worker says to handover_order. */
+enum handover_answer { HANDOVER_NOT_YET, HANDOVER_READY, HANDOVER_FAILED };
+
 struct supervision {
     /* keeper writes */
     _Atomic uint32_t stop_request; /* enum stop_reason */
@@ -56,17 +59,26 @@ struct supervision {
     _Atomic uint64_t flush_request; /* exec: SIGTERM came while the job runs:
                                        deliver what came so far; counts up */
     _Atomic uint64_t flush_deadline_ns;
+    _Atomic uint32_t handover_order; /* 1: rest and write the record for another
+                                        image; 0: go on */
+    _Atomic uint32_t n_upgrades_failed;
+    char upgrade_error[160]; /* of the last one; written before the count */
 
     /* worker writes */
-    _Atomic uint32_t serving;      /* this worker reads its sockets */
-    _Atomic uint32_t command_stop; /* `retriever stop`: asks the keeper */
-    _Atomic uint32_t stage;        /* enum stop_stage */
+    _Atomic uint32_t serving;         /* this worker reads its sockets */
+    _Atomic uint32_t command_stop;    /* `retriever stop`: asks the keeper */
+    _Atomic uint32_t command_upgrade; /* `retriever upgrade` */
+    _Atomic uint32_t handover;        /* enum handover_answer */
+    _Atomic uint32_t stage;           /* enum stop_stage */
     _Atomic uint32_t stage_ms[STAGE_DONE];
     _Atomic uint64_t dropped_before_stop; /* samples; for the exit status */
 
     /* set before the first fork */
     uint64_t started_ns;
     int64_t life_start_s;
+    uint32_t n_upgrades;
+    uint64_t
+        fell_back_ns; /* this image is the way back of an upgrade; 0 = no */
     int to_worker;    /* eventfd: the keeper rings */
     int to_keeper;    /* eventfd: the worker rings */
     int keeper_pidfd; /* readable when the keeper is gone; -1 = none */

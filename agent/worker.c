@@ -57,6 +57,9 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
         w->facts.drained = true;
         w->n_left = ev->n_left;
         break;
+    case READER_PAUSED:
+        worker_handover_paused(w);
+        break;
     }
     worker_advance(w);
 }
@@ -67,6 +70,7 @@ static void on_restored(void *arg)
     struct worker *w = arg;
 
     forwarder_kick(w->forwarder);
+    worker_advance(w);
 }
 
 static void on_part_encoded(void *arg, uint64_t seq)
@@ -78,6 +82,7 @@ static void on_part_encoded(void *arg, uint64_t seq)
         worker_deliver_hurried(w);
     else
         forwarder_kick(w->forwarder);
+    worker_handover_encoded(w);
     barrier_encoded(&w->barrier);
     worker_advance(w);
 }
@@ -99,6 +104,7 @@ static void take_status(struct worker *w, struct status *s)
     memset(s, 0, sizeof(*s));
     worker_collect(w, &s->ledger);
     s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
+    s->facts.n_upgrades = sup->n_upgrades;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
     s->uptime_s = (worker_now_ns() - sup->started_ns) / (1000 * MS);
@@ -141,6 +147,21 @@ static void on_control_left(void *arg, struct control_request *rq)
     struct worker *w = arg;
 
     barrier_forget(&w->barrier, rq);
+    worker_upgrade_forget(w, rq);
+}
+
+static void on_control_upgrade(void *arg, struct control_request *rq,
+                               uint32_t n)
+{
+    worker_upgrade_asked(arg, rq, n);
+}
+
+static void on_control_version(void *arg, struct buf *out)
+{
+    const struct worker *w = arg;
+
+    (void)buf_printf(out, "{\"version\":\"%s\",\"upgrades\":%u}\n",
+                     RETRIEVER_VERSION, w->env->sup->n_upgrades);
 }
 
 void worker_ring_keeper(const struct worker *w)
@@ -168,6 +189,7 @@ static void obey(struct worker *w)
     uint64_t flush = atomic_load(&sup->flush_request);
     enum stop_reason reason = atomic_load(&sup->stop_request);
 
+    worker_handover_obey(w);
     if (n_dump != w->dumps_seen) {
         w->dumps_seen = n_dump;
         dump_status(w);
@@ -213,6 +235,7 @@ static void on_keeper_gone(uv_poll_t *p, int status, int events)
     }
     (void)uv_poll_stop(p);
     w->keeper_is_gone = true;
+    worker_handover_keeper_gone(w);
     log_error(MODULE, "the keeper died; delivering what is here and stopping");
     if (atomic_load(&sup->stop_request) == STOP_NONE) {
         atomic_store(&sup->stop_at_ns, now_ns);
@@ -254,6 +277,7 @@ static void close_handles(struct worker *w)
     uv_close((uv_handle_t *)&w->stage_timer, NULL);
     uv_close((uv_handle_t *)&w->hurried_timer, NULL);
     uv_close((uv_handle_t *)&w->key_timer, NULL);
+    uv_close((uv_handle_t *)&w->settle_timer, NULL);
     uv_close((uv_handle_t *)&w->doorbell, NULL);
     if (w->has_keeper_gone)
         uv_close((uv_handle_t *)&w->keeper_gone, NULL);
@@ -303,7 +327,9 @@ static int start_loop(struct worker *w)
     (void)uv_timer_init(&w->loop, &w->stage_timer);
     (void)uv_timer_init(&w->loop, &w->hurried_timer);
     (void)uv_timer_init(&w->loop, &w->key_timer);
+    (void)uv_timer_init(&w->loop, &w->settle_timer);
     w->stage_timer.data = w->hurried_timer.data = w->key_timer.data = w;
+    w->settle_timer.data = w;
     w->doorbell.data = w->keeper_gone.data = w;
     rc = uv_poll_init(&w->loop, &w->doorbell, sup->to_worker);
     if (rc == 0)
@@ -379,8 +405,10 @@ static void start_beside(struct worker *w)
     static const struct control_ops ops = {
         .status = on_control_status,
         .flush = on_control_flush,
+        .upgrade = on_control_upgrade,
         .left = on_control_left,
         .stop = on_control_stop,
+        .version = on_control_version,
     };
     const struct worker_env *env = w->env;
     int rc;
@@ -403,6 +431,16 @@ static void start_beside(struct worker *w)
         (void)uv_timer_start(&w->key_timer, on_key_timer, 0, KEY_FILE_POLL_MS);
 }
 
+static void say_upgraded(const struct worker_env *env)
+{
+    const struct handover *h = env->inherited;
+
+    if (h != NULL && atomic_load(&env->sup->worker_deaths) == h->worker_deaths)
+        log_info(MODULE, "upgraded, serving again from=%s to=%s after_us=%u",
+                 h->version, RETRIEVER_VERSION,
+                 (unsigned)(worker_now_ns() / 1000 - h->rested_us));
+}
+
 static int start(struct worker *w)
 {
     const struct worker_env *env = w->env;
@@ -418,12 +456,18 @@ static int start(struct worker *w)
     if (rc == 0)
         rc = start_loop(w);
     if (rc == 0)
+        rc = worker_handover_take(w);
+    if (rc == 0)
         rc = start_reader(w); /* from here on the sockets are read */
-    if (rc == 0 && atomic_load(&env->sup->worker_deaths) > 0)
+    if (rc == 0 && atomic_load(&env->sup->worker_died_ns) > 0)
         log_info(MODULE, "successor serves after_us=%u",
                  (unsigned)((worker_now_ns() -
                              atomic_load(&env->sup->worker_died_ns)) /
                             1000));
+    if (rc == 0)
+        say_upgraded(env);
+    if (rc == 0)
+        worker_handover_import(env, w->store);
     if (rc == 0)
         rc = start_delivery(w);
     if (rc != 0)
@@ -431,6 +475,7 @@ static int start(struct worker *w)
     lifecycle_init(&w->life, &w->wiring.lifecycle);
     w->no_api_key = env->no_api_key;
     w->dumps_seen = atomic_load(&env->sup->n_dump);
+    w->failures_seen = atomic_load(&env->sup->n_upgrades_failed);
     start_beside(w);
     obey(w);               /* what was ordered before this worker lived */
     worker_ring_keeper(w); /* it serves */

@@ -13,9 +13,13 @@
 
 #include "agent/base/region.h"
 #include "agent/config.h"
+#include "agent/handover.h"
 #include "agent/landing.h"
 #include "agent/sockets.h"
 #include "agent/supervision.h"
+#include "aggregator/agg.h"
+
+struct store;
 
 /** All that outlives a worker; made by the keeper before the first fork. */
 struct worker_env {
@@ -25,14 +29,18 @@ struct worker_env {
     struct landing *landing;
     struct sockets *sockets; /* bound listeners; control socket among them */
     struct supervision *sup;
-    int http_module;      /* descriptor of retriever-http.so, -1 = missing */
-    int httpd_module;     /* of retriever-httpd.so, -1 = missing */
-    int run_dir;          /* descriptor of run_path, -1 = none */
-    uint64_t seed[2];     /* hashes of the ingest region */
-    uint64_t life;        /* id of this life, in the segments on disk */
-    bool has_start;       /* a fresh ingest region goes on from start */
+    int http_module;  /* descriptor of retriever-http.so, -1 = missing */
+    int httpd_module; /* of retriever-httpd.so, -1 = missing */
+    int run_dir;      /* descriptor of run_path, -1 = none */
+    uint64_t seed[2]; /* hashes of the ingest region */
+    bool has_start;   /* a fresh ingest region goes on from start */
     struct agg_start start;
     int64_t last_stamp_s; /* last stamp of an earlier life; 0 = unknown */
+    uint64_t life;        /* names this life in the payload segments */
+    struct handover_files
+        *handover; /* for the next image; NULL = none can be */
+    const struct handover *inherited; /* from the image before; NULL = none */
+    struct handover_files *inherited_files;
     bool exec_mode;
     const char *host;         /* default host name; "" = none */
     const char *instance_tag; /* "retriever_instance:..." or "" */
@@ -42,5 +50,9 @@ struct worker_env {
 /** Serve until told to stop. Returns the exit status of `run`. The successor
  *  of a dead worker calls the same. */
 int worker_main(const struct worker_env *env);
+
+/** What the image before left of its store becomes @s's, once. Before anything is
+ *  taken from it. Whoever is alone with the store. */
+void worker_handover_import(const struct worker_env *env, struct store *s);
 
 #endif

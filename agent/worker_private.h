@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The worker's own parts: up, down and orders (worker.c), the stop and the
- * deliveries of an `exec` whose job was told to stop (worker_stop.c).
+ * deliveries of an `exec` whose job was told to stop (worker_stop.c), what it
+ * leaves for another image of the program (worker_handover.c).
  *
  * Thread:  the loop.
  * Memory:  one struct worker per process.
@@ -32,6 +33,15 @@
 #define HURRIED_TOKEN 0
 #define STOP_TOKEN 1
 
+/* A worker that hands over. Each step ends by its event. */
+enum handover_step {
+    STEP_NONE,
+    STEP_SETTLING, /* serves; no request begins, those in flight end */
+    STEP_PAUSING,  /* the reader was told to rest */
+    STEP_ENCODING, /* closed parts become payloads */
+    STEP_RESTING   /* the record is written: nothing changes any more */
+};
+
 struct worker {
     const struct worker_env *env;
     uv_loop_t loop;
@@ -52,6 +62,12 @@ struct worker {
     uint64_t n_left; /* datagrams left in sockets that others hold too */
     int exit_status;
 
+    enum handover_step step;
+    uint64_t rested_us;
+    struct control_request *upgrades[CONTROL_MAX_WAITING]; /* who asked */
+    uint32_t n_upgrades;
+    uint32_t failures_seen;
+
     uint32_t dumps_seen;
     uint64_t flush_seen;    /* exec: last flush request that was taken up */
     bool hurried;           /* exec: the job was told to stop and goes on */
@@ -62,6 +78,7 @@ struct worker {
     uv_timer_t stage_timer;   /* latest instant of the present stage */
     uv_timer_t hurried_timer; /* exec: flushes after the job's SIGTERM */
     uv_timer_t key_timer;     /* looks at api_key_file */
+    uv_timer_t settle_timer;  /* longest wait of STEP_SETTLING */
     uv_poll_t doorbell;
     uv_poll_t keeper_gone;
     bool has_keeper_gone;
@@ -89,6 +106,26 @@ void worker_begin_stop(struct worker *w, enum stop_reason reason);
 /** Move the stop on as far as the facts allow, then wait for the next event or
  *  the instant that the machine names. Nothing while no stop runs. */
 void worker_advance(struct worker *w);
+
+/** Look at the keeper's order: begin to hand over, or go on. Ends the process
+ *  when another image serves already. */
+void worker_handover_obey(struct worker *w);
+/** READER_PAUSED came. */
+void worker_handover_paused(struct worker *w);
+/** A part was encoded. */
+void worker_handover_encoded(struct worker *w);
+/** The keeper is gone: whoever gets the baton serves, once. */
+void worker_handover_keeper_gone(struct worker *w);
+/** What the image before left becomes this worker's, and its worker is told to
+ *  end. Before the sockets are read. Returns 0 or -errno. */
+int worker_handover_take(struct worker *w);
+
+/** `retriever upgrade`: @n is the number of upgrades that the client knows of. */
+void worker_upgrade_asked(struct worker *w, struct control_request *rq,
+                          uint32_t n);
+void worker_upgrade_forget(struct worker *w, const struct control_request *rq);
+/** Nobody will upgrade any more: whoever waits is told @why. */
+void worker_upgrade_abort(struct worker *w, const char *why);
 
 /** exec: the job was told to stop and goes on. What it sent so far is delivered
  *  now, and what it still sends each second, since nobody knows how long the

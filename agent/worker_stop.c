@@ -60,6 +60,7 @@ static void compose_receipt(struct worker *w)
         .duration_ms = (worker_now_ns() - w->life.stop_at_ns) / MS,
         .stage_ms = w->life.stage_ms,
         .worker_deaths = atomic_load(&sup->worker_deaths),
+        .n_upgrades = sup->n_upgrades,
     };
 
     worker_collect(w, &l);
@@ -110,6 +111,7 @@ static void enter_stage(struct worker *w)
         break;
     case STAGE_RECEIPT:
         barrier_abort(&w->barrier);
+        worker_upgrade_abort(w, "the agent stops");
         compose_receipt(w);
         break;
     case STAGE_DONE:
@@ -139,8 +141,10 @@ void worker_advance(struct worker *w)
         w->facts.last_data_ns = reader_last_data_ns(w->reader);
         w->facts.n_descendants = atomic_load(&sup->n_descendants);
         w->facts.hurry = atomic_load(&sup->hurry) != 0;
-        w->facts.encoded = w->facts.closed &&
-                           parts_encoded(w->parts) == parts_announced(w->parts);
+        w->facts.encoded =
+            w->facts.closed &&
+            parts_encoded(w->parts) == parts_announced(w->parts) &&
+            !parts_await(w->parts);
         if (!lifecycle_advance(&w->life, &w->facts, &next_ns))
             break;
         enter_stage(w);

@@ -62,7 +62,7 @@ struct agg_config {
     int64_t last_stamp_s; /* last stamp an earlier life used; 0 = unknown */
     const struct agg_start *start; /* a fresh region goes on from here; NULL =
                                       from nothing */
-    uint64_t seed[2];     /* of all hashes; random per keeper */
+    uint64_t seed[2];              /* of all hashes; random per keeper */
 };
 
 /** Reserve list for region_create(): AGG_N_RANGES sizes for this limit. */

@@ -127,7 +127,9 @@ static void tell_drained(struct forwarder *f, uint64_t now_ns)
 {
     forwarder_idle_fn *idle = f->idle;
 
-    if (idle == NULL || (now_ns < f->deadline_ns && !drained(f)))
+    if (idle == NULL)
+        return;
+    if (f->paused ? f->inflight.n > 0 : now_ns < f->deadline_ns && !drained(f))
         return;
     f->idle = NULL; /* before the call: it may drain again or close */
     idle(f->idle_arg);
@@ -146,7 +148,7 @@ static uint64_t next_instant(const struct forwarder *f, uint64_t now_ns)
     if (f->http != NULL && f->key.key[0] != '\0' && !f->key.validating &&
         !f->draining && f->key.validate_at_ns < next)
         next = f->key.validate_at_ns;
-    if (f->idle != NULL && f->deadline_ns < next)
+    if (f->idle != NULL && !f->paused && f->deadline_ns < next)
         next = f->deadline_ns;
     return next;
 }
@@ -223,6 +225,7 @@ void forwarder_kick(struct forwarder *f)
 void forwarder_drain(struct forwarder *f, uint64_t deadline_ns,
                      forwarder_idle_fn *idle, void *arg)
 {
+    f->paused = false;
     f->draining = true;
     f->safe = false;
     f->deadline_ns = deadline_ns;
@@ -241,8 +244,18 @@ void forwarder_set_safe(struct forwarder *f)
     forwarder_ring(f);
 }
 
+void forwarder_pause(struct forwarder *f, forwarder_idle_fn *idle, void *arg)
+{
+    f->paused = true;
+    f->idle = idle;
+    f->idle_arg = arg;
+    forwarder_unpark(f);
+    forwarder_ring(f);
+}
+
 void forwarder_resume(struct forwarder *f)
 {
+    f->paused = false;
     f->draining = false;
     f->idle = NULL;
     forwarder_unpark(f);

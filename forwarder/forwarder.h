@@ -63,7 +63,10 @@ void forwarder_set_safe(struct forwarder *f);
 /** The stop gives up: payloads whose key was refused in this drain are settled as
  *  dropped for that status, not for lack of time. */
 void forwarder_drop_refused(struct forwarder *f);
-/** Leave stop mode (exec: the job goes on after its SIGTERM). */
+/** Begin no request from now on. @idle runs once, from the loop, when none is in
+ *  flight any more: then the store stands still but for what the loop commits. */
+void forwarder_pause(struct forwarder *f, forwarder_idle_fn *idle, void *arg);
+/** Leave stop mode (exec: the job goes on after its SIGTERM), or the pause. */
 void forwarder_resume(struct forwarder *f);
 
 /** Runs once, from the loop, when all payloads that are in the store now are

@@ -88,6 +88,7 @@ struct forwarder {
     bool failing; /* the last exchange */
     char last_error[160];
 
+    bool paused; /* no request begins; idle is told when none is in flight */
     bool draining;
     bool safe; /* forwarder_set_safe() */
     uint64_t deadline_ns;

@@ -253,7 +253,7 @@ static unsigned sendable(const struct forwarder *f, uint64_t now_ns)
 {
     unsigned kinds = inflight_room(&f->inflight);
 
-    if (f->http == NULL || f->key.key[0] == '\0')
+    if (f->http == NULL || f->key.key[0] == '\0' || f->paused)
         return 0;
     if (f->draining && now_ns + LEAST_NS > f->deadline_ns)
         return 0;

@@ -265,11 +265,14 @@ int store_split(struct store *s, struct payload *p);
 /** Write every unsettled payload that is in memory alone to @fd (a memfd), as one
  *  segment (segment.h) of this life. Returns 0 or -errno. */
 int store_export(const struct store *s, int fd);
-/** Take such a segment in. Returns 0, -EBADMSG (not one of this life, or damaged:
- *  what is whole was taken; the rest is counted as lost) or -errno. */
+/** Take such a segment in, from where a killed worker was with it. Returns 0,
+ *  -EBADMSG (not one of this life, or damaged: what is whole was taken; the rest
+ *  is counted as lost) or -errno. */
 int store_import(struct store *s, int fd);
-/** Add an earlier image's counters in one transaction. What they say is in
- *  flight counts so until it is imported or found on disk. */
+/** Payloads of this life that an earlier image left on disk are not found yet. */
+bool store_awaits(const struct store *s);
+/** Add an earlier image's counters in one transaction; nothing the second time.
+ *  What they say is in flight counts so until it is imported or found on disk. */
 void store_adopt_counts(struct store *s, const struct store_books *own,
                         const struct store_books *restored);
 

@@ -25,8 +25,8 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* What is awaited is accepted already. */
-static void count_accepted(struct store *s, enum store_side side,
+/* What is awaited is accepted already. Returns false for that. */
+static bool count_accepted(struct store *s, enum store_side side,
                            const struct payload_load *l)
 {
     struct store_books *b = &s->head->books[side];
@@ -44,6 +44,8 @@ static void count_accepted(struct store *s, enum store_side side,
     load_sub(&accepted, &known);
     region_set(s->r, s->head->awaited[side], awaited);
     region_set(s->r, b->accepted, accepted);
+    return (known.n_samples | known.n_points | known.n_events |
+            known.n_checks) == 0;
 }
 
 struct entry_fixed store_fixed_of(const struct segment_record *r)
@@ -80,8 +82,7 @@ bool store_accept(struct store *s, struct entry_fixed *f,
             (void)store_entries_grow(s);
         i = store_entry_alloc(s); /* none: the oldest go, and this is one */
     }
-    count_accepted(s, f->side, &f->load);
-    if (f->side == STORE_RESTORED)
+    if (count_accepted(s, f->side, &f->load) && f->side == STORE_RESTORED)
         store_bump(s, &s->head->books[f->side].n_payloads, 1);
     if (i == NO_ENTRY) {
         store_count_dropped(s, f->side, &f->load, DROP_EVICTED, 0);
@@ -99,6 +100,14 @@ bool store_accept(struct store *s, struct entry_fixed *f,
     store_commit(s);
     store_entry_list(s, i, NO_ENTRY);
     return true;
+}
+
+bool store_awaits(const struct store *s)
+{
+    const struct payload_load *l = &s->head->awaited[STORE_OWN];
+
+    return s->disk != NULL &&
+           (l->n_samples | l->n_points | l->n_events | l->n_checks) != 0;
 }
 
 void store_give_up_awaited(struct store *s)
@@ -158,6 +167,9 @@ void store_adopt_counts(struct store *s, const struct store_books *own,
 {
     const struct store_books *from[STORE_N_SIDES] = {own, restored};
 
+    if (s->head->import_at != 0)
+        return; /* a predecessor did */
+    region_set(s->r, s->head->import_at, SEGMENT_HEAD_BYTES);
     for (int side = 0; side < STORE_N_SIDES; side++) {
         struct store_books *b = &s->head->books[side];
         struct payload_load *awaited = &s->head->awaited[side];
@@ -209,20 +221,24 @@ int store_export(const struct store *s, int fd)
     return rc;
 }
 
-/* The record at *at. Returns 0, -EBADMSG or -errno. */
-static int import_one(struct store *s, int fd, uint64_t n_bytes, uint64_t *at)
+/* The record at import_at, which moves with the commit. Returns 0, -EBADMSG or
+ * -errno. */
+static int import_one(struct store *s, int fd, uint64_t n_bytes)
 {
     unsigned char head[SEGMENT_RECORD_BYTES];
     struct segment_check *c;
     struct segment_record r;
     struct entry_fixed f;
+    uint64_t at = s->head->import_at;
+    uint64_t next;
     size_t n;
-    int rc = disk_pread(fd, head, sizeof(head), *at);
+    int rc = disk_pread(fd, head, sizeof(head), at);
 
     if (rc != 0)
         return rc;
-    if (segment_record_read(&r, head, n_bytes - *at) != 0)
+    if (segment_record_read(&r, head, n_bytes - at) != 0)
         return -EBADMSG;
+    next = at + segment_record_size(&r);
     f = store_fixed_of(&r);
     f.side = r.flags & RECORD_RESTORED ? STORE_RESTORED : STORE_OWN;
     n = store_entry_bytes(&f);
@@ -230,26 +246,27 @@ static int import_one(struct store *s, int fd, uint64_t n_bytes, uint64_t *at)
     if (c == NULL)
         return -ENOMEM;
     if (store_alloc_evicting(s, n, &f.block) != 0) {
+        region_set(s->r, s->head->import_at, next);
         (void)store_accept(s, &f, r.state, false);
         goto out;
     }
-    rc = disk_pread(fd, pages_bytes(&s->pages, f.block), n, *at + sizeof(head));
+    rc = disk_pread(fd, pages_bytes(&s->pages, f.block), n, at + sizeof(head));
     segment_check_begin(c, head);
     segment_check_add(c, pages_bytes(&s->pages, f.block), n);
     if (rc == 0 && segment_check_end(c) != r.check)
         rc = -EBADMSG;
+    if (rc == 0)
+        region_set(s->r, s->head->import_at, next);
     if (rc != 0 || !store_accept(s, &f, r.state, true))
         pages_free(&s->pages, f.block, pages_for(n));
 out:
     segment_check_free(c);
-    *at += segment_record_size(&r);
     return rc;
 }
 
 int store_import(struct store *s, int fd)
 {
     unsigned char head[SEGMENT_HEAD_BYTES];
-    uint64_t at = sizeof(head);
     struct segment_head h;
     struct stat st;
     int rc = fstat(fd, &st) == 0 ? 0 : -errno;
@@ -259,8 +276,9 @@ int store_import(struct store *s, int fd)
     if (rc == 0 &&
         (segment_head_read(&h, head, sizeof(head)) != 0 || h.life != s->life))
         rc = -EBADMSG;
-    while (rc == 0 && at < (uint64_t)st.st_size)
-        rc = import_one(s, fd, (uint64_t)st.st_size, &at);
+    REQUIRE(s->head->import_at != 0);
+    while (rc == 0 && s->head->import_at < (uint64_t)st.st_size)
+        rc = import_one(s, fd, (uint64_t)st.st_size);
     if (s->disk == NULL)
         store_give_up_awaited(s); /* nothing else can bring them */
     return rc;

@@ -39,6 +39,7 @@ struct store_head {
     struct store_books books[STORE_N_SIDES];
     /* Accepted by an earlier image of this life, not found on disk yet. */
     struct payload_load awaited[STORE_N_SIDES];
+    uint64_t import_at; /* of the next record to import; 0 = nothing adopted */
 };
 
 /* What the check covers. No hidden padding. It changes as a whole, and only in

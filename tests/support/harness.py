@@ -149,8 +149,9 @@ class Agent:
 
     def __init__(self, intake, mode="run", job=(), env=None, tmp=None,
                  ready=True, stdin=subprocess.DEVNULL, stdout=None, args=(),
-                 fds=()):
+                 fds=(), binary=BINARY):
         self.mode = mode
+        self.binary = binary
         self.tmp = tmp or tempfile.mkdtemp(prefix="rt-")
         self.own_tmp = tmp is None
         self.uds = os.path.join(self.tmp, "dsd.sock")
@@ -180,7 +181,7 @@ class Agent:
                 full.pop(k, None)
             else:
                 full[k] = str(v)
-        argv = WRAPPER + [BINARY, mode, *args]
+        argv = WRAPPER + [binary, mode, *args]
         if mode == "exec":
             argv += ["--", *job]
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for _, fd in fds]
@@ -208,7 +209,7 @@ class Agent:
                 self.err.wait_for(r"listening.*%s\b" % re.escape(path))
 
     def client(self, *words, timeout=60):
-        return subprocess.run([BINARY, *words, "--socket", self.control],
+        return subprocess.run([self.binary, *words, "--socket", self.control],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               timeout=timeout)
 

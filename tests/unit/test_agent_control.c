@@ -29,6 +29,7 @@ struct fixture {
     int listener;
     struct control_request *owed[CONTROL_MAX_CLIENTS];
     int n_flush, n_left, n_stop, n_closed;
+    uint32_t upgrade_n;
     size_t n_status; /* bytes of a status */
 };
 
@@ -60,6 +61,20 @@ static void on_left(void *arg, struct control_request *rq)
     f->n_left++;
 }
 
+static void on_upgrade(void *arg, struct control_request *rq, uint32_t n)
+{
+    struct fixture *f = arg;
+
+    f->upgrade_n = n;
+    on_flush(arg, rq);
+}
+
+static void on_version(void *arg, struct buf *out)
+{
+    (void)arg;
+    (void)buf_puts(out, "{\"version\":\"7\"}\n");
+}
+
 static void on_stop(void *arg)
 {
     struct fixture *f = arg;
@@ -78,6 +93,8 @@ static void begin_idle(struct fixture *f, uint32_t idle_ms)
 {
     const struct control_ops ops = {.status = on_status,
                                     .flush = on_flush,
+                                    .upgrade = on_upgrade,
+                                    .version = on_version,
                                     .left = on_left,
                                     .stop = on_stop,
                                     .idle_ms = idle_ms};
@@ -207,8 +224,7 @@ static void each_request_gets_its_answer(void **state)
     begin(&f);
     assert_answer(&f, client(&f, "status\n"), "text\n");
     assert_answer(&f, client(&f, "status json\n"), "{}\n");
-    assert_answer(&f, client(&f, "version\n"),
-                  "{\"version\":\"" RETRIEVER_VERSION "\"}\n");
+    assert_answer(&f, client(&f, "version\n"), "{\"version\":\"7\"}\n");
     assert_answer(&f, client(&f, "stop\n"), "{\"stopping\":true}\n");
     assert_int_equal(f.n_stop, 1);
     assert_answer(&f, client(&f, "reboot\n"),
@@ -325,18 +341,39 @@ static void more_clients_than_slots_wait_their_turn(void **state)
     end(&f);
 }
 
-static void flushes_that_wait_leave_room_for_status(void **state)
+static void an_upgrade_names_how_many_there_were(void **state)
 {
+    static const char *const bad[] = {"upgrade\n", "upgrade \n", "upgrade -1\n",
+                                      "upgrade 1x\n",
+                                      "upgrade 99999999999999999999\n"};
     struct fixture f;
-    int fds[CONTROL_MAX_FLUSHES];
+    int fd;
 
     (void)state;
     begin(&f);
-    for (int i = 0; i < CONTROL_MAX_FLUSHES; i++)
+    fd = client(&f, "upgrade 41\n");
+    wait_for_flushes(&f, 1);
+    assert_int_equal(f.upgrade_n, 41);
+    control_answer(f.owed[0], "done\n", 5);
+    assert_answer(&f, fd, "done\n");
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_answer(&f, client(&f, bad[i]),
+                      "{\"error\":\"unknown request\"}\n");
+    end(&f);
+}
+
+static void flushes_that_wait_leave_room_for_status(void **state)
+{
+    struct fixture f;
+    int fds[CONTROL_MAX_WAITING];
+
+    (void)state;
+    begin(&f);
+    for (int i = 0; i < CONTROL_MAX_WAITING; i++)
         fds[i] = client(&f, "flush\n");
-    wait_for_flushes(&f, CONTROL_MAX_FLUSHES);
+    wait_for_flushes(&f, CONTROL_MAX_WAITING);
     assert_answer(&f, client(&f, "flush\n"),
-                  "{\"flushed\":false,\"error\":\"too many flushes wait "
+                  "{\"flushed\":false,\"error\":\"too many requests wait "
                   "already\"}\n");
     assert_answer(&f, client(&f, "status\n"), "text\n");
     control_answer(f.owed[0], "done\n", 5);
@@ -344,9 +381,9 @@ static void flushes_that_wait_leave_room_for_status(void **state)
     f.n_flush = 0;
     fds[0] = client(&f, "flush\n"); /* there is room again */
     wait_for_flushes(&f, 1);
-    for (int i = 0; i < CONTROL_MAX_FLUSHES; i++)
+    for (int i = 0; i < CONTROL_MAX_WAITING; i++)
         close(fds[i]);
-    wait_for_left(&f, CONTROL_MAX_FLUSHES);
+    wait_for_left(&f, CONTROL_MAX_WAITING);
     end(&f);
 }
 
@@ -378,8 +415,7 @@ static void who_does_not_read_is_let_go(void **state)
     for (int i = 0; i < CONTROL_MAX_CLIENTS; i++)
         turn(&f);
     f.n_status = 0;
-    assert_answer(&f, client(&f, "version\n"),
-                  "{\"version\":\"" RETRIEVER_VERSION "\"}\n");
+    assert_answer(&f, client(&f, "version\n"), "{\"version\":\"7\"}\n");
     for (int i = 0; i < CONTROL_MAX_CLIENTS; i++)
         close(fds[i]);
     end(&f);
@@ -466,6 +502,7 @@ int main(void)
         cmocka_unit_test(a_flush_is_answered_when_it_is_over),
         cmocka_unit_test(who_leaves_during_a_flush_is_forgotten),
         cmocka_unit_test(more_clients_than_slots_wait_their_turn),
+        cmocka_unit_test(an_upgrade_names_how_many_there_were),
         cmocka_unit_test(flushes_that_wait_leave_room_for_status),
         cmocka_unit_test(who_says_nothing_is_let_go),
         cmocka_unit_test(who_does_not_read_is_let_go),

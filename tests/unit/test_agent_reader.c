@@ -42,6 +42,7 @@ struct fixture {
     uint64_t n_parts; /* announced */
     uint64_t closed_token, n_parts_at_close;
     bool drained;
+    unsigned n_paused;
     uint64_t n_left;
 };
 
@@ -71,6 +72,10 @@ static void on_event(void *arg, const struct reader_event *ev)
     case READER_DRAINED:
         f->drained = true;
         f->n_left = ev->n_left;
+        uv_stop(&f->loop);
+        break;
+    case READER_PAUSED:
+        f->n_paused++;
         uv_stop(&f->loop);
         break;
     }
@@ -217,6 +222,57 @@ static void datagrams_and_frames_are_counted(void **state)
     assert_int_equal(f->counts.aggregated, 3);
     assert_int_equal(f->counts.datagrams, 2);
     assert_int_equal(f->n_left, 0);
+}
+
+static void rest(struct fixture *f)
+{
+    unsigned n = f->n_paused + 1;
+
+    reader_order(f->reader, READER_PAUSE, 0);
+    while (f->n_paused < n)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+}
+
+/* What is sent to a resting reader stays in the kernel, and nothing changes; a
+ * flush asked of it finds everything closed. */
+static void a_resting_reader_leaves_everything_in_the_kernel(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    int stream = connect_to(f->stream, SOCK_STREAM);
+    struct reader_view before, after;
+
+    assert_int_equal(send(gram, "a:1|c", 5, 0), 5);
+    send_frame(stream, "a:2|c", 5);
+    reader_order(f->reader, READER_CLOSE_ALL, 7); /* takes all of it */
+    while (f->closed_token != 7)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    rest(f);
+    reader_view(f->reader, &before);
+    assert_int_equal(before.counts.aggregated, 2);
+    assert_int_equal(before.agg.open_samples, 0);
+    assert_int_equal(f->n_parts, before.closed_seq);
+    assert_int_equal(send(gram, "b:1|c", 5, 0), 5);
+    send_frame(stream, "b:2|c", 5);
+    close(connect_to(f->stream, SOCK_STREAM));
+    reader_order(f->reader, READER_CLOSE_ALL, 9);
+    while (f->closed_token != 9)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    rest(f);
+    reader_view(f->reader, &after);
+    assert_memory_equal(&before, &after, sizeof(before));
+    for (int i = GRAM; i <= STREAM; i++) {
+        struct pollfd p = {.fd = f->s.entries[i].fd, .events = POLLIN};
+
+        assert_int_equal(poll(&p, 1, 0), 1);
+    }
+
+    reader_order(f->reader, READER_RESUME, 0);
+    close(gram);
+    close(stream);
+    end(f);
+    assert_int_equal(f->counts.aggregated, 4);
+    assert_int_equal(f->open_samples, 2);
 }
 
 static void a_cut_datagram_keeps_its_whole_lines(void **state)
@@ -450,6 +506,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(datagrams_and_frames_are_counted),
+        T(a_resting_reader_leaves_everything_in_the_kernel),
         T(a_cut_datagram_keeps_its_whole_lines),
         T(a_length_that_is_not_allowed_ends_its_connection),
         T(the_longest_frame_is_allowed),

@@ -70,6 +70,7 @@ static void on_event(void *arg, const struct reader_event *ev)
         reader_join(l->reader, NULL, NULL);
         break;
     case READER_CLOSED:
+    case READER_PAUSED:
         break;
     }
 }

@@ -988,7 +988,7 @@ static void an_image_hands_over_what_it_has(void **state)
     look(&f);
     assert_balanced(&f);
     assert_int_equal(stats(&f).load.n_samples, 7);
-    assert_int_equal(store_restored(f.s)->n_payloads, 2);
+    assert_int_equal(store_restored(f.s)->n_payloads, 1);
     put(&f, PAYLOAD_SERIES, 400, 'n', 8);
     deliver(&f, 400, 'n', 8);
     p = take(&f, 300, 'c', 4);

@@ -70,6 +70,34 @@ static void nothing_is_sent_without_a_key(void **state)
     assert_int_equal(rig_stats(f).key_state, KEY_VALID);
 }
 
+/* Paused with a request in flight: that ends as it would, no other begins. */
+static void a_pause_lets_requests_end_and_begins_none(void **state)
+{
+    struct rig *f = *state;
+
+    f->mode = RIG_STALL; /* until its time is over */
+    f->status = 500;
+    f->cfg.http.timeout_ms = 300;
+    rig_start(f);
+    rig_put(f, 'a');
+    forwarder_kick(f->f);
+    rig_wait_posts(f, 1);
+    forwarder_pause(f->f, rig_on_idle, f);
+    rig_put(f, 'b');
+    forwarder_kick(f->f);
+    stub_run_for(&f->loop, 20);
+    assert_false(f->idle);
+    stub_run_until(&f->loop, &f->idle, 5000);
+    assert_int_equal(f->n_posts, 1);
+    assert_int_equal(rig_n_held(f), 2);
+    assert_int_equal(rig_stats(f).n_in_flight, 0);
+    f->mode = RIG_ANSWER;
+    f->status = 202;
+    forwarder_resume(f->f);
+    rig_wait_settled(f);
+    assert_int_equal(f->n_idle, 1);
+}
+
 static void a_missing_module_is_said_and_keeps_payloads(void **state)
 {
     struct rig *f = *state;
@@ -352,6 +380,7 @@ int main(void)
         TEST(payloads_are_delivered_freshest_first),
         TEST(each_kind_has_its_route),
         TEST(nothing_is_sent_without_a_key),
+        TEST(a_pause_lets_requests_end_and_begins_none),
         TEST(a_missing_module_is_said_and_keeps_payloads),
         TEST(bad_addresses_are_refused),
         TEST(failures_are_retried_with_the_same_bytes),

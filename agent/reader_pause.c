@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A reader at rest: the sockets stay open and fill, nothing is taken from them,
+ * every part is closed. What comes next is either another program that reads the
+ * same sockets, or reader_resume().
+ *
+ * The timers rest as well: a bucket's end would close a part of zeros, and a read
+ * of the kernel's drop counters would change the ledger, behind the back of who
+ * is copying it.
+ */
+#include "agent/reader_private.h"
+
+static void watch_conns(struct reader *r, bool on)
+{
+    for (uint32_t i = 0; i < r->opts.landing->n_conns; i++) {
+        if (!r->conn_watched[i])
+            continue;
+        if (on)
+            (void)uv_poll_start(&r->conn_polls[i], UV_READABLE, reader_on_conn);
+        else
+            (void)uv_poll_stop(&r->conn_polls[i]);
+    }
+}
+
+void reader_pause(struct reader *r)
+{
+    if (!r->paused) {
+        r->paused = true;
+        reader_unwatch_sockets(r);
+        watch_conns(r, false);
+        (void)uv_timer_stop(&r->bucket);
+        (void)uv_timer_stop(&r->tick);
+        reader_read_drops(r);
+    }
+    agg_close_all(r->agg, ingress_now_s(&r->g));
+}
+
+void reader_resume(struct reader *r)
+{
+    if (!r->paused)
+        return;
+    r->paused = false;
+    r->accept_stopped = false;
+    for (uint32_t i = 0; i < r->opts.sockets->n; i++) {
+        if (r->watched[i])
+            (void)uv_poll_start(&r->polls[i], UV_READABLE, reader_on_socket);
+    }
+    watch_conns(r, true);
+    r->got_data = true; /* timers that were due are armed anew */
+}
