@@ -107,6 +107,17 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
     return 0;
 }
 
+/* What is on disk is the next life's. Syncing it may take longer than there is
+ * time: the second try goes without. */
+static void save_the_rest(struct store *store, bool sync)
+{
+    if (store_list(store) == 0)
+        store_restore(store); /* from here on it takes what is not there yet */
+    if (sync)
+        (void)store_sync(store, 0);
+    (void)store_save_rest(store);
+}
+
 static int compose(struct keeper *k, bool with_sockets)
 {
     struct supervision *sup = k->sup;
@@ -136,7 +147,7 @@ static int compose(struct keeper *k, bool with_sockets)
     worker_handover_import(&k->env, store);
     if (with_sockets)
         (void)take_the_rest(k, agg, &w.parser);
-    (void)store_save_rest(store);
+    save_the_rest(store, with_sockets);
     reader_view_of(agg, &view);
     ledger_collect(&l, &view, agg, store);
     l.left_for_successor = ingress_left(&k->sockets);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of disk.h: the table of files and their use (disk.c), what earlier
- * processes left (disk_scan.c).
+ * Inside of disk.h: the table of files and their use (disk.c), new records
+ * (disk_append.c), what earlier processes left (disk_scan.c).
  *
  * Thread:  the table under disk->lock, which disk_lock'ed functions name; the
  *          cursor of the scan belongs to whoever calls disk_list and disk_next.
@@ -87,6 +87,19 @@ void disk_release(struct disk *d, struct segment_file *f);
 
 /** Locked. The disk refused something: said once, tried again later. */
 void disk_failed(struct disk *d, int rc, const char *what);
+
+/** Locked. Index of the first file that is not before @number. */
+size_t disk_lower_bound(const struct disk *d, uint64_t number);
+/** Locked. Nothing more is written to the active file. */
+void disk_drop_active(struct disk *d);
+struct iovec;
+/** All of @n_v pieces (which are used up). Returns 0 or -errno. */
+int disk_pwritev(int fd, struct iovec *v, int n_v, uint64_t at);
+
+static inline uint64_t disk_now_ns(const struct disk *d)
+{
+    return clock_mono_ns(d->opts.clock);
+}
 
 /** Locked. It takes something again. */
 void disk_works(struct disk *d);

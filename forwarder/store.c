@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "forwarder/split.h"
 #include "forwarder/store_table.h"
 
 #define NO_ENTRY STORE_NO_ENTRY
@@ -351,11 +350,6 @@ uint64_t store_encoded_seq(const struct store *s)
 
 /* ---- Taking ------------------------------------------------------------ */
 
-static struct store_handle *handle_of(struct payload *p)
-{
-    return (struct store_handle *)p;
-}
-
 /* Returns 0; -EBADMSG: its bytes are lost; -errno: not now. */
 static int take_entry(struct store *s, uint32_t i, struct store_handle **out)
 {
@@ -430,8 +424,7 @@ struct payload *store_take(struct store *s)
     return store_take_kinds(s, (1u << PAYLOAD_N_KINDS) - 1);
 }
 
-/* The holder is done with it. */
-static void release(struct store *s, struct store_handle *h)
+void store_release(struct store *s, struct store_handle *h)
 {
     if (h->entry != NO_ENTRY) {
         s->nodes[h->entry].handle = NULL;
@@ -442,13 +435,13 @@ static void release(struct store *s, struct store_handle *h)
 
 void store_put_back(struct store *s, struct payload *p)
 {
-    release(s, handle_of(p));
+    store_release(s, store_handle_of(p));
 }
 
 static void set_state(struct store *s, struct payload *p,
                       enum payload_state state)
 {
-    uint32_t i = handle_of(p)->entry;
+    uint32_t i = store_handle_of(p)->entry;
 
     if (i == NO_ENTRY || s->entries[i].state == (uint32_t)state)
         return;
@@ -473,7 +466,7 @@ void store_mark_refused(struct store *s, struct payload *p)
 void store_count_attempt(struct store *s, struct payload *p)
 {
     struct delivery_counts *c = acts(s);
-    uint32_t i = handle_of(p)->entry;
+    uint32_t i = store_handle_of(p)->entry;
     struct store_entry *e;
 
     if (i == NO_ENTRY)
@@ -513,7 +506,7 @@ static void count_delivered(struct store *s, const struct entry_fixed *f)
 
 void store_settle_delivered(struct store *s, struct payload *p)
 {
-    struct store_handle *h = handle_of(p);
+    struct store_handle *h = store_handle_of(p);
     uint32_t i = h->entry;
 
     if (i != NO_ENTRY) {
@@ -522,13 +515,13 @@ void store_settle_delivered(struct store *s, struct payload *p)
         store_commit(s);
         store_entry_free(s, i);
     }
-    release(s, h);
+    store_release(s, h);
 }
 
 void store_settle_dropped(struct store *s, struct payload *p,
                           enum drop_cause cause, int http_status)
 {
-    struct store_handle *h = handle_of(p);
+    struct store_handle *h = store_handle_of(p);
     uint32_t i = h->entry;
 
     if (i != NO_ENTRY) {
@@ -536,7 +529,7 @@ void store_settle_dropped(struct store *s, struct payload *p,
         store_commit(s);
         store_entry_free(s, i);
     }
-    release(s, h);
+    store_release(s, h);
 }
 
 void store_drop_rest(struct store *s, enum drop_cause cause)
@@ -547,167 +540,4 @@ void store_drop_rest(struct store *s, enum drop_cause cause)
         while ((i = s->lists[k].first) != NO_ENTRY)
             store_drop_one(s, i, cause);
     }
-}
-
-/* ---- Splitting --------------------------------------------------------- */
-
-/* The half's fixed part, its block filled, its record on disk. */
-static int place_half(struct store *s, const struct split_half *half,
-                      struct entry_fixed *f)
-{
-    size_t n = (size_t)half->n_bytes + half->n_index_bytes;
-    int rc;
-
-    f->n_bytes = half->n_bytes;
-    f->n_raw_bytes = half->n_raw_bytes;
-    f->n_index_bytes = half->n_index_bytes;
-    f->load = half->load;
-    f->segment = 0;
-    rc = store_alloc_evicting(s, n, &f->block);
-    if (rc != 0)
-        return rc;
-    memcpy(pages_bytes(&s->pages, f->block), half->bytes, n);
-    if (s->disk != NULL) {
-        struct segment_record r = store_record_of(f);
-        struct disk_place at = {0};
-
-        if (disk_append(s->disk, &r, half->bytes, half->bytes + half->n_bytes,
-                        0, &at) == 0) {
-            f->segment = at.segment;
-            f->at = at.at;
-        }
-    }
-    return 0;
-}
-
-static void forget_half(struct store *s, const struct entry_fixed *f)
-{
-    pages_free(&s->pages, f->block, pages_for(store_entry_bytes(f)));
-    if (f->segment != 0)
-        disk_settle(s->disk, store_place(f));
-}
-
-/* The halves are on disk before the whole is settled there. */
-static void commit_halves(struct store *s, uint32_t whole,
-                          struct entry_fixed halves[2])
-{
-    uint32_t entries[2];
-
-    for (int k = 0; k < 2; k++) {
-        entries[k] = store_entry_alloc(s);
-        halves[k].id = s->head->next_id + (uint64_t)k;
-        store_entry_fill(s, entries[k], &halves[k]);
-    }
-    region_set(s->r, s->head->next_id, s->head->next_id + 2);
-    region_set(s->r, s->entries[whole].state, PAYLOAD_FREE);
-    store_commit(s);
-    store_entry_list(s, entries[0], NO_ENTRY);
-    store_entry_list(s, entries[1], NO_ENTRY);
-    store_entry_free(s, whole);
-}
-
-int store_split(struct store *s, struct payload *p)
-{
-    struct store_handle *h = handle_of(p);
-    struct split_half halves[2] = {{0}};
-    struct entry_fixed fixed[2];
-    uint32_t i = h->entry;
-    int n_placed = 0;
-    int rc;
-
-    if (i == NO_ENTRY)
-        return STORE_CANNOT_SPLIT;
-    rc = split_body(p, s->entries[i].fixed.n_index_bytes, halves);
-    if (rc != 0)
-        return rc == -ENOMEM ? STORE_FULL : STORE_CANNOT_SPLIT;
-    fixed[0] = fixed[1] = s->entries[i].fixed;
-    rc = STORE_FULL;
-    for (; n_placed < 2; n_placed++) {
-        if (place_half(s, &halves[n_placed], &fixed[n_placed]) != 0)
-            goto out;
-    }
-    store_make_entries(s, 2);
-    if (s->n_free < 2)
-        goto out;
-    commit_halves(s, i, fixed);
-    release(s, h);
-    n_placed = 0; /* committed */
-    rc = 0;
-out:
-    while (n_placed-- > 0)
-        forget_half(s, &fixed[n_placed]);
-    split_half_fini(&halves[0]);
-    split_half_fini(&halves[1]);
-    return rc;
-}
-
-/* ---- Reading ----------------------------------------------------------- */
-
-void store_stats(const struct store *s, struct store_stats *out)
-{
-    *out = (struct store_stats){
-        .n_payloads = s->n_payloads,
-        .n_taken = s->n_taken,
-        .bytes = s->n_pages * PAGES_BYTES,
-        .load = s->load[STORE_OWN],
-        .accepted = s->head->books[STORE_OWN].accepted,
-        .restored_load = s->load[STORE_RESTORED],
-    };
-    load_add(&out->load, &s->head->awaited[STORE_OWN]);
-    load_add(&out->restored_load, &s->head->awaited[STORE_RESTORED]);
-    if (s->disk != NULL)
-        disk_stats(s->disk, &out->disk);
-}
-
-unsigned store_kinds(const struct store *s)
-{
-    unsigned kinds = 0;
-
-    for (unsigned k = 0; k < PAYLOAD_N_KINDS; k++) {
-        if (s->lists[k].first != NO_ENTRY)
-            kinds |= 1u << k;
-    }
-    return kinds;
-}
-
-uint64_t store_last_age(const struct store *s)
-{
-    uint64_t last = 0;
-
-    for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
-        uint32_t i = s->lists[k].last;
-
-        if (i != NO_ENTRY && s->entries[i].fixed.order > last)
-            last = s->entries[i].fixed.order;
-    }
-    return last;
-}
-
-uint64_t store_oldest_age(const struct store *s)
-{
-    uint64_t oldest = 0;
-
-    for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
-        uint32_t i = s->lists[k].first;
-
-        if (i != NO_ENTRY &&
-            (oldest == 0 || s->entries[i].fixed.order < oldest))
-            oldest = s->entries[i].fixed.order;
-    }
-    return oldest;
-}
-
-const struct delivery_counts *store_counts(const struct store *s)
-{
-    return &s->head->books[STORE_OWN].counts;
-}
-
-const struct store_books *store_own(const struct store *s)
-{
-    return &s->head->books[STORE_OWN];
-}
-
-const struct store_books *store_restored(const struct store *s)
-{
-    return &s->head->books[STORE_RESTORED];
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of the payload store, shared by store.c (what happens to payloads),
- * store_disk.c (those that are on disk, too), store_move.c (to another image of
- * the program) and store_table.c (the table of entries: layout, recovery, age
- * lists).
+ * Inside of the payload store, shared by store.c and store_split.c (what happens
+ * to payloads), store_disk.c (those that are on disk, too), store_move.c (those
+ * made elsewhere), store_read.c (what it tells) and store_table.c (the table of
+ * entries: layout, recovery, age lists).
  *
  * Thread:  the loop.
  * Memory:  STORE_MAX_ENTRIES entries in the region, 16 private bytes for each.
@@ -148,6 +148,8 @@ void store_count_dropped(struct store *s, enum store_side side,
                          int http_status);
 /** One whole transaction: the entry is dropped and gone. */
 void store_drop_one(struct store *s, uint32_t i, enum drop_cause cause);
+/** Who has taken it is done with it. */
+void store_release(struct store *s, struct store_handle *h);
 /** @newest_s of a payload that is made now: 0 when all of it is old already, and
  *  was counted so when it was received. */
 int64_t store_newest(const struct store *s, int64_t newest_s);
@@ -188,6 +190,11 @@ bool store_accept(struct store *s, struct entry_fixed *f,
                   enum record_state state, bool wanted);
 /** What an earlier image said to have left and nobody found is lost. */
 void store_give_up_awaited(struct store *s);
+
+static inline struct store_handle *store_handle_of(struct payload *p)
+{
+    return (struct store_handle *)p;
+}
 
 static inline struct disk_place store_place(const struct entry_fixed *f)
 {
