@@ -284,6 +284,8 @@ static void *run(void *arg)
     enum work w;
 
     list_disk(e);
+    if (e->phase == DISK_READ)
+        read_disk(e); /* some at once: a life may be very short */
     do {
         w = wait_for_work(e, next, e->phase == DISK_READ);
         if (w == WORK_PART && !encode_part(e, next++))
