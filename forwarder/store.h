@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The payload store: finished bodies with their states, in shared memory, and the
- * forwarder's half of the ledger.
+ * The payload store: finished bodies with their states, in shared memory and, with
+ * a run_path, on disk as well (disk.h), and the forwarder's half of the ledger.
  *
  *   frozen -> maybe_sent -> settled(outcome) -> free
  *
@@ -11,14 +11,17 @@
  * all its payloads *frozen* in one transaction. A worker killed before it leaves
  * nothing, and the part is encoded again.
  *
- * Thread:  the loop for everything but store_block_alloc/trim, which any thread
- *          may call (a private mutex; the reader never does). The loop alone
- *          changes what is committed, so an allocation never evicts: it says
- *          STORE_FULL and the loop is asked for store_evict().
+ * Thread:  the loop for everything but what says otherwise: any thread but the
+ *          reader then. The loop alone changes what is committed, so an
+ *          allocation never evicts: it says STORE_FULL and the loop is asked for
+ *          store_evict().
  * Memory:  max_bytes of bodies in whole pages; full: the oldest frozen payload
- *          that is not in flight is evicted and counted (dropped: evicted).
+ *          that is not in flight is evicted and counted (dropped: evicted). With
+ *          a disk at most STORE_DISK_MEMORY_BYTES; full: the oldest that are on
+ *          disk leave memory, and max_bytes bounds the disk.
  * Promise: after a kill at any instruction store_open() finds each payload in
- *          exactly one state and the counters agree with it.
+ *          exactly one state and the counters agree with it. With a disk that
+ *          works a frozen payload outlives all processes.
  */
 #ifndef RETRIEVER_FORWARDER_STORE_H
 #define RETRIEVER_FORWARDER_STORE_H

@@ -99,6 +99,47 @@ static void the_receipt_has_these_keys(void **state)
     buf_fini(&out);
 }
 
+static void earlier_lives_have_books_of_their_own(void **state)
+{
+    static const char expected[] =
+        "\"restored\":{\"payloads\":3,\"samples\":100,\"delivered\":50,"
+        "\"saved\":20,\"dropped\":{\"disk\":4,\"http_400\":6},"
+        "\"in_flight\":20,\"damaged_bytes\":7},\"folded\":";
+    struct ledger l = sample();
+    struct buf out;
+
+    (void)state;
+    l.restored = (struct store_books){
+        .accepted.n_samples = 100,
+        .n_payloads = 3,
+        .counts = {.delivered = 50, .saved = 20, .delivered_old = 1000},
+    };
+    l.restored.counts.dropped[DROP_DISK] = 4;
+    l.restored.counts.dropped[DROP_HTTP] = 6;
+    l.restored.counts.dropped_http[400 - 100] = 6;
+    l.restored_dropped = 10;
+    l.restored_in_flight = 20;
+    l.delivery.delivered_old = 100;
+    l.store.disk.n_damaged_bytes = 7;
+    assert_true(ledger_balances(&l));
+    assert_int_equal(ledger_dropped(&l), 80);
+    buf_init(&out, 65536);
+    assert_int_equal(ledger_write_json(&l, &facts, &out), 0);
+    assert_int_equal(buf_putc(&out, '\0'), 0);
+    assert_non_null(strstr(out.data, expected));
+    assert_non_null(strstr(out.data, "\"delivered_old\":1110,"));
+    buf_fini(&out);
+    l.restored_in_flight--;
+    assert_false(ledger_balances(&l));
+    assert_int_equal(ledger_exit_status(&l, 80), 4);
+    l.restored_in_flight++;
+    ledger_finish(&l);
+    assert_true(ledger_balances(&l));
+    assert_int_equal(l.restored.counts.dropped[DROP_DEADLINE], 20);
+    assert_int_equal(ledger_exit_status(&l, ledger_dropped(&l)), 0);
+    assert_int_equal(ledger_exit_status(&l, ledger_dropped(&l) - 1), 3);
+}
+
 static void what_is_left_at_the_end_is_late(void **state)
 {
     struct ledger l = sample();
@@ -144,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_receipt_has_these_keys),
+        cmocka_unit_test(earlier_lives_have_books_of_their_own),
         cmocka_unit_test(what_is_left_at_the_end_is_late),
         cmocka_unit_test(one_sample_more_or_less_shows),
         cmocka_unit_test(the_exit_status_speaks_of_the_stop_alone),
