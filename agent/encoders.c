@@ -49,17 +49,16 @@ enum disk_phase { DISK_LIST, DISK_READ, DISK_DONE };
 struct encoders {
     struct encoders_opts opts;
     struct encode_config cfg;
-    struct encoder *encoder; /* the thread's */
-    int64_t saved_stamp_s;   /* the thread's */
-    bool stamp_failed;       /* the thread's */
-    enum disk_phase phase;   /* the thread's */
+    struct encoder *encoder;   /* the thread's */
+    struct stamps_file stamps; /* the thread's */
+    bool stamp_failed;         /* the thread's */
+    enum disk_phase phase;     /* the thread's */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
 
     /* under the lock */
     uint64_t wanted;
-    int64_t last_stamp_s; /* of all parts wanted */
     bool have_endpoint;
     bool stopping;
     bool sync_wanted;
@@ -162,42 +161,34 @@ static bool take_settings(struct encoders *e)
 }
 
 static int encode_once(struct encoders *e, uint64_t seq,
-                       struct encode_result *result, int64_t *stamp_s)
+                       struct encode_result *result, struct part_info *info)
 {
-    struct part_info info;
     struct part_iter *it;
     int rc = part_iter_open(&it, e->opts.agg, seq);
 
     if (rc != 0)
         return rc;
-    part_iter_info(it, &info);
+    part_iter_info(it, info);
     rc = encoder_run(e->encoder, it, take_settings(e), result);
     part_iter_close(it);
-    *stamp_s = info.stamp_s;
     return rc;
 }
 
-/* Before the part's payloads can leave. Points that had to move within their
- * bucket are covered by what came with the part. */
-static void save_stamp(struct encoders *e, int64_t stamp_s)
+/* Before the part's payloads can leave. */
+static void save_stamps(struct encoders *e, const struct part_info *info)
 {
-    int64_t last_s;
     int rc;
 
-    pthread_mutex_lock(&e->lock);
-    last_s = e->last_stamp_s;
-    pthread_mutex_unlock(&e->lock);
-    if (stamp_s < last_s)
-        stamp_s = last_s;
-    if (e->opts.run_dir < 0 || stamp_s <= e->saved_stamp_s)
+    if (e->stamps.run_dir < 0)
         return;
-    rc = stamps_save(e->opts.run_dir, stamp_s);
-    if (rc == 0)
-        e->saved_stamp_s = stamp_s;
-    else if (!e->stamp_failed)
+    rc = stamps_file_add(&e->stamps, e->opts.agg, info->seq, info->stamp_s,
+                         info->max_shift);
+    if (rc == -EPROTONOSUPPORT)
+        e->stamps.run_dir = -1; /* a newer format: the keeper said so */
+    else if (rc != 0 && !e->stamp_failed)
         log_warn(MODULE,
-                 "the last stamp was not written to run_path; a restart within "
-                 "ten seconds may replace points cause=%s",
+                 "the seconds of a part were not written to run_path; the next "
+                 "life may replace points cause=%s",
                  strerror(-rc));
     e->stamp_failed = rc != 0;
 }
@@ -252,10 +243,10 @@ static bool encode_part(struct encoders *e, uint64_t seq)
 {
     struct encode_result result = {0};
     unsigned wait_ms = RETRY_MIN_MS;
-    int64_t stamp_s = 0;
+    struct part_info info;
     int rc;
 
-    while ((rc = encode_once(e, seq, &result, &stamp_s)) == -ENOMEM) {
+    while ((rc = encode_once(e, seq, &result, &info)) == -ENOMEM) {
         log_warn(MODULE, "no memory to encode part=%llu retry_ms=%u",
                  (unsigned long long)seq, wait_ms);
         if (!pause_ms(e, wait_ms))
@@ -268,8 +259,9 @@ static bool encode_part(struct encoders *e, uint64_t seq)
         log_error(MODULE, "part=%llu could not be read cause=%s",
                   (unsigned long long)seq, strerror(-rc));
         result = (struct encode_result){0};
+    } else {
+        save_stamps(e, &info);
     }
-    save_stamp(e, stamp_s);
     write_part(e, &result);
     (void)call_loop(e, (struct call){.kind = CALL_COMMIT,
                                      .seq = seq,
@@ -314,6 +306,7 @@ static void on_bell_closed(uv_handle_t *h)
     void *arg = e->closed_arg;
 
     encoder_close(e->encoder);
+    stamps_file_close(&e->stamps);
     pthread_cond_destroy(&e->changed);
     pthread_mutex_destroy(&e->lock);
     free(e);
@@ -414,6 +407,7 @@ int encoders_start(struct encoders **out, const struct encoders_opts *opts)
     if (e == NULL)
         return -ENOMEM;
     e->opts = *opts;
+    e->stamps.run_dir = opts->run_dir;
     e->cfg = *opts->encode;
     e->cfg.make_room = make_room;
     e->cfg.arg = e;
@@ -442,13 +436,11 @@ int encoders_start(struct encoders **out, const struct encoders_opts *opts)
     return rc;
 }
 
-void encoders_submit(struct encoders *e, uint64_t seq, int64_t last_stamp_s)
+void encoders_submit(struct encoders *e, uint64_t seq)
 {
     pthread_mutex_lock(&e->lock);
     if (seq > e->wanted)
         e->wanted = seq;
-    if (last_stamp_s > e->last_stamp_s)
-        e->last_stamp_s = last_stamp_s;
     pthread_cond_broadcast(&e->changed);
     pthread_mutex_unlock(&e->lock);
 }

@@ -10,7 +10,8 @@
  * Thread:  all functions and callbacks on the loop.
  * Memory:  one encoder; the parts waiting are a pair of sequence numbers.
  * Promise: done runs once for each part, in order, after its payloads were
- *          frozen. With a run_dir the part's stamp is in its file before that,
+ *          frozen. With a run_dir the part's seconds are in its file before
+ *          that,
  *          and with a store on disk the payloads are. What earlier lives left
  *          there is read in between, never while a part waits or in a stop.
  *          Memory that is short delays a part and never loses it.
@@ -40,7 +41,7 @@ struct encoders_opts {
     const struct agg *agg;
     struct store *store;
     const struct encode_config *encode;
-    int run_dir; /* for the stamp file; -1 = none */
+    int run_dir; /* for the file of stamps; -1 = none */
     encoders_done_fn *done;
     void (*restored)(void *arg); /* payloads of earlier lives came; NULL = none
                                     is told */
@@ -50,9 +51,8 @@ struct encoders_opts {
 /** Parts up to store_encoded_seq() count as done. Returns 0 or -errno. */
 int encoders_start(struct encoders **out, const struct encoders_opts *opts);
 
-/** Parts up to @seq are closed, with stamps up to @last_stamp_s: encode what is
- *  not yet. */
-void encoders_submit(struct encoders *e, uint64_t seq, int64_t last_stamp_s);
+/** Parts up to @seq are closed: encode what is not yet. */
+void encoders_submit(struct encoders *e, uint64_t seq);
 
 /** An API key came (or went): from the next part on. */
 void encoders_set_endpoint(struct encoders *e, bool have_endpoint);

@@ -269,7 +269,7 @@ static int open_run_path(struct keeper *k)
     k->env.run_dir = -1;
     if (k->inherited.present) {
         k->env.run_dir = k->inherited.record.run_dir; /* locked already */
-        k->env.last_stamp_s = k->inherited.record.last_stamp_s;
+        keeper_inherit_stamps(k);
         return 0;
     }
     if (path[0] == '\0')
@@ -293,7 +293,7 @@ static int open_run_path(struct keeper *k)
         return rc;
     }
     k->env.run_dir = fd;
-    k->env.last_stamp_s = stamps_load(fd);
+    stamps_load(&k->stamps, fd, clock_wall_ns(&clock_real) / CLOCK_NS_PER_S);
     return 0;
 }
 
@@ -354,6 +354,7 @@ static void fill_env(struct keeper *k)
     e->landing = &k->landing;
     e->sockets = &k->sockets;
     e->sup = k->sup;
+    e->stamps = &k->stamps;
     e->exec_mode = k->exec_mode;
     e->host = k->identity.host;
     e->instance_tag = k->identity.instance_tag;
@@ -454,6 +455,7 @@ void keeper_fini(struct keeper *k)
     if (k->open_fds != NULL)
         closedir(k->open_fds);
     identity_fini(&k->identity);
+    stamps_fini(&k->stamps);
     config_fini(&k->config);
 }
 

@@ -52,6 +52,7 @@ struct salvage {
     uint32_t n_tries;
     uint64_t until_ns;
     struct region fresh; /* what the next worker will begin with */
+    int seconds;         /* memfd: what it must not use again */
 };
 
 /* This process is the trial of somebody's upgrade (keeper_inherit.c). */
@@ -79,6 +80,7 @@ struct keeper {
     struct sockets sockets;
     struct region ingest, store;
     struct landing landing;
+    struct stamps stamps; /* what earlier lives used */
     struct supervision *sup;
     struct worker_env env;
     bool exec_mode;

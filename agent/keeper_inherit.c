@@ -166,6 +166,21 @@ void keeper_fall_back(struct keeper *k)
     log_error(MODULE, "the old program was not started: %s", strerror(errno));
 }
 
+void keeper_inherit_stamps(struct keeper *k)
+{
+    const struct handover *h = &k->inherited.record;
+    int rc = stamps_read(&k->stamps, h->points,
+                         clock_wall_ns(&clock_real) / CLOCK_NS_PER_S);
+
+    if (rc != 0)
+        log_warn(MODULE,
+                 "the old program's used seconds were not read: a point with a "
+                 "timestamp may replace one of before cause=%s",
+                 strerror(-rc));
+    if (k->stamps.last_s < h->last_stamp_s)
+        k->stamps.last_s = h->last_stamp_s;
+}
+
 /* Returns the index of the listener that connections of the old one belong to. */
 static bool find_listener(const struct keeper *k, uint32_t was, uint32_t *now)
 {

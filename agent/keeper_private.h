@@ -122,6 +122,8 @@ int keeper_trial(struct keeper *k, int status);
 int keeper_inherit(struct keeper *k);
 /** The connections of the image before become the landing zone's. */
 void keeper_inherit_conns(struct keeper *k);
+/** What the image before knew of used seconds. */
+void keeper_inherit_stamps(struct keeper *k);
 /** This image cannot go on: back to the one before. Returns when there is none. */
 void keeper_fall_back(struct keeper *k);
 

@@ -140,7 +140,7 @@ static int compose(struct keeper *k, bool with_sockets)
     for (int i = 0; i < STAGE_DONE; i++)
         stage_ms[i] = atomic_load(&sup->stage_ms[i]);
     wiring_store(&store_wiring, &k->env);
-    if (wiring_init(&w, &k->env, 0) != 0 ||
+    if (wiring_init(&w, &k->env) != 0 ||
         agg_create(&agg, &k->ingest, &w.agg) != 0 ||
         store_open(&store, &k->store, &store_wiring.opts) != 0)
         return 1;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -63,7 +64,8 @@ static int encode_part(struct agg *agg, struct store *store,
     return rc;
 }
 
-static void encode_rest(struct keeper *k, struct wiring *w, struct store *store)
+static struct agg *encode_rest(struct keeper *k, struct wiring *w,
+                               struct store *store)
 {
     struct process_clock clock;
     struct encoder *encoder;
@@ -74,7 +76,7 @@ static void encode_rest(struct keeper *k, struct wiring *w, struct store *store)
     w->encode.arg = store;
     if (agg_create(&agg, &k->ingest, &w->agg) != 0 ||
         encoder_create(&encoder, store, &w->encode) != 0)
-        return;
+        return NULL;
     for (uint64_t seq = store_encoded_seq(store) + 1;
          seq <= agg_last_closed(agg) &&
          encode_part(agg, store, encoder, seq) == 0;
@@ -87,6 +89,17 @@ static void encode_rest(struct keeper *k, struct wiring *w, struct store *store)
          encode_part(agg, store, encoder, seq) == 0;
          seq++)
         ;
+    return agg;
+}
+
+/* What has a point already must not get another one. */
+static void keep_seconds(const struct keeper *k, const struct agg *agg)
+{
+    struct stamps all = {0};
+
+    if (stamps_join(&all, &k->stamps, agg) == 0)
+        (void)stamps_write(&all, k->salvage.seconds);
+    stamps_fini(&all);
 }
 
 static uint64_t minus(uint64_t a, uint64_t b)
@@ -119,16 +132,19 @@ static int salvage(struct keeper *k, bool try_to_read)
     struct ingest_counts counts;
     struct store *store;
     int64_t last_stamp_s = 0;
+    struct agg *agg = NULL;
     struct wiring w;
-    struct agg *agg;
 
     wiring_store(&store_wiring, &k->env);
-    if (wiring_init(&w, &k->env, 0) != 0 ||
+    if (wiring_init(&w, &k->env) != 0 ||
         store_open(&store, &k->store, &store_wiring.opts) != 0)
         return 1;
     worker_handover_import(&k->env, store);
-    if (try_to_read)
-        encode_rest(k, &w, store);
+    if (try_to_read) {
+        agg = encode_rest(k, &w, store);
+        if (agg != NULL)
+            keep_seconds(k, agg);
+    }
     (void)region_rollback(&k->ingest);
     if (!agg_peek(&k->ingest, &counts, &last_stamp_s))
         return 1;
@@ -136,7 +152,8 @@ static int salvage(struct keeper *k, bool try_to_read)
     start.counts = counts;
     start.seq = store_encoded_seq(store);
     w.agg.start = &start;
-    w.agg.last_stamp_s = last_stamp_s;
+    if (w.agg.last_stamp_s < last_stamp_s)
+        w.agg.last_stamp_s = last_stamp_s;
     w.agg.life_start_s = clock_wall_ns(&clock_real) / CLOCK_NS_PER_S;
     return agg_create(&agg, &s->fresh, &w.agg) != 0;
 }
@@ -148,6 +165,7 @@ static void fork_salvage(struct keeper *k)
     struct salvage *s = &k->salvage;
     int rc = keeper_make_ingest(k, &s->fresh);
 
+    s->seconds = memfd_create("retriever-seconds", MFD_CLOEXEC);
     s->pid = rc == 0 ? fork() : -1;
     if (s->pid == 0)
         _exit(salvage(k, s->n_tries == 0));
@@ -174,6 +192,20 @@ void keeper_salvage_begin(struct keeper *k)
     fork_salvage(k);
 }
 
+static void take_seconds(struct keeper *k)
+{
+    struct stamps all = {0};
+
+    if (k->salvage.seconds < 0)
+        return;
+    if (stamps_read(&all, k->salvage.seconds, 0) == 0) {
+        stamps_fini(&k->stamps);
+        k->stamps = all;
+    }
+    close(k->salvage.seconds);
+    k->salvage.seconds = -1;
+}
+
 bool keeper_salvage_reaped(struct keeper *k, pid_t pid, int status)
 {
     struct salvage *s = &k->salvage;
@@ -181,6 +213,7 @@ bool keeper_salvage_reaped(struct keeper *k, pid_t pid, int status)
     if (s->pid == 0 || pid != s->pid)
         return false;
     s->pid = 0;
+    take_seconds(k);
     (void)region_rollback(&k->store);
     (void)region_rollback(&k->ingest);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {

@@ -30,19 +30,11 @@ struct parts {
     void *closed_arg;
 };
 
-static void submit(struct parts *p, uint64_t seq)
-{
-    struct reader_view v;
-
-    reader_view(p->opts.reader, &v); /* covers the parts announced */
-    encoders_submit(p->encoders, seq, v.last_stamp_s);
-}
-
 static void submit_all(struct parts *p)
 {
     p->n_waiting = 0;
     (void)uv_timer_stop(&p->timer);
-    submit(p, p->announced);
+    encoders_submit(p->encoders, p->announced);
 }
 
 static void on_timer(uv_timer_t *t);
@@ -55,7 +47,7 @@ static void submit_due(struct parts *p)
     while (n_due < p->n_waiting && p->waiting[n_due].due_ns <= now_ns)
         n_due++;
     if (n_due > 0) {
-        submit(p, p->waiting[n_due - 1].seq);
+        encoders_submit(p->encoders, p->waiting[n_due - 1].seq);
         p->n_waiting -= n_due;
         for (unsigned i = 0; i < p->n_waiting; i++)
             p->waiting[i] = p->waiting[i + n_due];

@@ -581,7 +581,6 @@ void reader_view_of(const struct agg *agg, struct reader_view *out)
     out->counts = *agg_counts(agg);
     agg_stats(agg, &out->agg);
     out->closed_seq = agg_last_closed(agg);
-    out->last_stamp_s = agg_last_stamp(agg);
 }
 
 /* Once a turn: the words that change with each sample stay plain ones. Release

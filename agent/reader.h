@@ -91,8 +91,7 @@ const struct agg *reader_agg(const struct reader *r);
 struct reader_view {
     struct ingest_counts counts;
     struct agg_stats agg;
-    uint64_t closed_seq;  /* agg_last_closed() */
-    int64_t last_stamp_s; /* agg_last_stamp() */
+    uint64_t closed_seq; /* agg_last_closed() */
 };
 
 /** The last one published: it covers at least what the last event spoke of. Any

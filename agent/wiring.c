@@ -31,8 +31,7 @@ static struct view *views_of(const struct string_list *l, const char *extra,
     return v;
 }
 
-static void wire_agg(struct wiring *w, const struct worker_env *env,
-                     int64_t last_stamp_s)
+static void wire_agg(struct wiring *w, const struct worker_env *env)
 {
     const struct config *c = env->config;
 
@@ -49,7 +48,8 @@ static void wire_agg(struct wiring *w, const struct worker_env *env,
     w->agg.copy_histograms = c->histogram_copy_to_distribution;
     w->agg.distribution_copy_prefix = c->histogram_copy_to_distribution_prefix;
     w->agg.life_start_s = env->sup->life_start_s;
-    w->agg.last_stamp_s = last_stamp_s;
+    w->agg.last_stamp_s = env->stamps->last_s;
+    stamps_used(env->stamps, &w->agg.used);
     if (env->has_start)
         w->agg.start = &env->start;
     memcpy(w->agg.seed, env->seed, sizeof(w->agg.seed));
@@ -111,8 +111,7 @@ static void wire_forwarder(struct wiring *w, const struct worker_env *env)
     w->forwarder.seed = env->seed[1];
 }
 
-int wiring_init(struct wiring *w, const struct worker_env *env,
-                int64_t last_stamp_s)
+int wiring_init(struct wiring *w, const struct worker_env *env)
 {
     const struct config *c = env->config;
     uint32_t longest = c->dogstatsd_buffer_bytes;
@@ -125,7 +124,7 @@ int wiring_init(struct wiring *w, const struct worker_env *env,
         wiring_fini(w);
         return -ENOMEM;
     }
-    wire_agg(w, env, last_stamp_s);
+    wire_agg(w, env);
     if (c->stream_max_frame_bytes > longest)
         longest = c->stream_max_frame_bytes;
     w->parser = (struct dsd_parser_opts){

@@ -35,10 +35,8 @@ void wiring_store(struct wiring_store *w, const struct worker_env *env);
 /** Bytes of bodies that the store's region must have room for. */
 size_t wiring_store_memory_bytes(const struct config *c);
 
-/** @last_stamp_s: last stamp that an earlier life used; 0 = unknown. Returns 0 or
- *  -ENOMEM. */
-int wiring_init(struct wiring *w, const struct worker_env *env,
-                int64_t last_stamp_s);
+/** Returns 0 or -ENOMEM. */
+int wiring_init(struct wiring *w, const struct worker_env *env);
 void wiring_fini(struct wiring *w);
 
 #endif

@@ -452,7 +452,7 @@ static int start(struct worker *w)
     wiring_store(&store, env);
     rc = store_open(&w->store, env->store_region, &store.opts);
     if (rc == 0)
-        rc = wiring_init(&w->wiring, env, env->last_stamp_s);
+        rc = wiring_init(&w->wiring, env);
     if (rc == 0)
         rc = start_loop(w);
     if (rc == 0)

@@ -16,6 +16,7 @@
 #include "agent/handover.h"
 #include "agent/landing.h"
 #include "agent/sockets.h"
+#include "agent/stamps.h"
 #include "agent/supervision.h"
 #include "aggregator/agg.h"
 
@@ -35,12 +36,12 @@ struct worker_env {
     uint64_t seed[2]; /* hashes of the ingest region */
     bool has_start;   /* a fresh ingest region goes on from start */
     struct agg_start start;
-    int64_t last_stamp_s; /* last stamp of an earlier life; 0 = unknown */
     uint64_t life;        /* names this life in the payload segments */
     struct handover_files
         *handover; /* for the next image; NULL = none can be */
     const struct handover *inherited; /* from the image before; NULL = none */
     struct handover_files *inherited_files;
+    const struct stamps *stamps; /* what earlier lives used */
     bool exec_mode;
     const char *host;         /* default host name; "" = none */
     const char *instance_tag; /* "retriever_instance:..." or "" */

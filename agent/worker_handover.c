@@ -55,7 +55,7 @@ static void fill_record(struct worker *w, struct handover *h)
     h->life = env->life;
     h->started_ms = sup->started_ns / MS;
     h->life_start_s = sup->life_start_s;
-    h->last_stamp_s = view.last_stamp_s;
+    h->last_stamp_s = agg_last_stamp(reader_agg(w->reader));
     h->worker_deaths = atomic_load(&sup->worker_deaths);
     h->n_upgrades = sup->n_upgrades + 1;
     h->worker_pid = getpid();
@@ -73,6 +73,19 @@ static void fill_record(struct worker *w, struct handover *h)
            sizeof(h->drops_seen));
 }
 
+static int write_points(struct worker *w)
+{
+    struct stamps all = {0};
+    int rc = stamps_join(&all, w->env->stamps, reader_agg(w->reader));
+
+    if (rc == 0 && ftruncate(w->env->handover->points, 0) != 0)
+        rc = -errno;
+    if (rc == 0)
+        rc = stamps_write(&all, w->env->handover->points);
+    stamps_fini(&all);
+    return rc;
+}
+
 static int write_record(struct worker *w)
 {
     const struct handover_files *files = w->env->handover;
@@ -82,6 +95,8 @@ static int write_record(struct worker *w)
     if (ftruncate(files->payloads, 0) != 0)
         return -errno;
     rc = store_export(w->store, files->payloads);
+    if (rc == 0)
+        rc = write_points(w);
     if (rc != 0)
         return rc;
     fill_record(w, &h);

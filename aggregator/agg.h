@@ -21,6 +21,7 @@
 #include "agent/base/region.h"
 #include "aggregator/counts.h"
 #include "aggregator/sample.h"
+#include "aggregator/used.h"
 
 #define AGG_BUCKET_S 10
 #define AGG_MAX_PERCENTILES 16
@@ -60,6 +61,7 @@ struct agg_config {
     bool copy_histograms; /* each histogram sample also as a distribution */
     int64_t life_start_s; /* first part of a life without memory: its stamp */
     int64_t last_stamp_s; /* last stamp an earlier life used; 0 = unknown */
+    struct used_seconds used; /* what else earlier lives used */
     const struct agg_start *start; /* a fresh region goes on from here; NULL =
                                       from nothing */
     uint64_t seed[2];              /* of all hashes; random per keeper */

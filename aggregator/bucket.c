@@ -28,20 +28,20 @@ static void start_piece(struct agg *a, uint64_t seq)
                        .chain_id = a->head->open.id};
 }
 
-static bool in_ring(const struct agg *a, int64_t t_s)
+bool bucket_closed_stamp(const struct agg *a, int64_t t_s)
 {
     for (uint32_t i = 0; i < STAMP_RING; i++) {
         if (a->head->stamp_ring[i] == (uint32_t)t_s)
             return true;
     }
-    return false;
+    return used_has_stamp(&a->cfg.used, t_s);
 }
 
 /* @stamp and the seconds behind it that shifted cells would take. */
 static bool is_taken(const struct agg *a, int64_t stamp_s)
 {
     for (uint32_t k = 0; k <= a->head->shift_used; k++) {
-        if (in_ring(a, stamp_s + k))
+        if (bucket_closed_stamp(a, stamp_s + k))
             return true;
     }
     return false;
@@ -52,7 +52,7 @@ bool bucket_had_stamp(const struct agg *a, int64_t t_s)
     const struct open_chain *o = &a->head->open;
 
     return (t_s >= o->stamp_s && t_s <= o->stamp_s + o->max_shift) ||
-           in_ring(a, t_s);
+           bucket_closed_stamp(a, t_s);
 }
 
 /*
@@ -153,6 +153,7 @@ void bucket_close(struct agg *a)
         struct part *p = part_at(a, o->first_seq + i);
 
         region_set(a->r, p->is_last, i + 1 == o->n_pieces);
+        region_set(a->r, p->max_shift, o->max_shift);
         region_set(a->r, p->state, PART_CLOSED);
     }
     region_set(a->r, h->closed_seq, o->first_seq + o->n_pieces - 1);

@@ -34,7 +34,10 @@ void bucket_close(struct agg *a);
 /** Pieces that could still be opened. */
 uint32_t bucket_ring_room(const struct agg *a);
 
-/** Was @t_s the stamp of one of the latest parts, or is it the open one's? */
+/** Was @t_s the stamp of one of the latest parts, or of an earlier life's? */
+bool bucket_closed_stamp(const struct agg *a, int64_t t_s);
+
+/** That, or is it the open part's? */
 bool bucket_had_stamp(const struct agg *a, int64_t t_s);
 
 /** The encoder is done with the pieces up to @seq. Commits. */

@@ -49,12 +49,14 @@ void *cell_open(struct agg *a, struct context *c, bool data)
 
     if (ref == 0)
         return NULL;
-    if ((a->contexts[c->group].marks & MARK_STAMPED) != 0)
-        shift = stamps_shift(a, c, shift);
+    if (shift != 0 || (a->contexts[c->group].marks & MARK_STAMPED) != 0)
+        shift = stamps_shift(a, c);
     cell = block_at(a, ref);
     memset(cell, 0, bytes);
     cell->context = (uint32_t)(c - a->contexts);
     cell->shift = (uint8_t)shift;
+    if (shift != c->shift)
+        region_set(a->r, p->n_moved, p->n_moved + 1);
     region_save(a->r, CONTEXT_HOT(c));
     c->chain = o->id;
     c->cell = ref;
@@ -124,10 +126,10 @@ bool cell_add_sum(struct agg *a, struct context *c, double value, uint64_t n)
     if (cell == NULL)
         return false;
     region_save(a->r, cell, sizeof(*cell));
-    cell->n += n;
-    if (c->kind == KIND_GAUGE)
-        cell->value = value;
-    else
+    if (c->kind != KIND_GAUGE)
         sum_add(&cell->value, &cell->comp, value);
+    else if (cell->n == 0)
+        cell->value = value;
+    cell->n += n;
     return true;
 }

@@ -28,7 +28,8 @@ static inline void *cell_of(struct agg *a, struct context *c)
 bool cell_add(struct agg *a, struct context *c, const struct sample *s,
               bool counted);
 
-/** Add @n samples of total @value (a gauge: replace) to a counter or gauge. */
+/** Add @n samples of total @value to a counter, or to a gauge, which takes the
+ *  value if it has none. */
 bool cell_add_sum(struct agg *a, struct context *c, double value, uint64_t n);
 
 /** Neumaier's step: *sum + *comp grows by @v. */

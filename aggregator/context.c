@@ -115,6 +115,21 @@ static uint8_t free_shift(uint32_t in_use)
     return shift;
 }
 
+/* Did an earlier life give one of its series a timestamped point? */
+static bool was_stamped(const struct agg *a, const struct context *c)
+{
+    const char *suffix;
+
+    if (a->cfg.used.n_points == 0)
+        return false;
+    for (uint32_t i = 0;
+         (suffix = wire_suffix(a, (enum cell_kind)c->kind, i)) != NULL; i++) {
+        if (used_has_series(&a->cfg.used, wire_identity(a, c, suffix)))
+            return true;
+    }
+    return false;
+}
+
 /* A new context, or the one that @e is a further spelling of; NULL: no room. */
 static struct context *enter(struct agg *a, const struct enriched *e,
                              enum cell_kind kind, uint8_t flags,
@@ -164,6 +179,8 @@ static struct context *enter(struct agg *a, const struct enriched *e,
     (void)table_insert(a, &a->head->spelling, (uint32_t)h.lo, i);
     if (m.clash != NULL && (flags & CONTEXT_PINNED) == 0)
         note_clash(a, c, m.clash);
+    if (was_stamped(a, c))
+        context_mark(a, c, MARK_STAMPED);
     return c;
 }
 

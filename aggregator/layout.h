@@ -194,7 +194,9 @@ struct part {
     int64_t stamp_s;
     uint32_t state;
     uint32_t chain_id;
-    uint32_t is_last; /* piece of its chain */
+    uint32_t is_last;   /* piece of its chain */
+    uint32_t max_shift; /* of its chain: stamps up to stamp_s + max_shift */
+    uint32_t n_moved;   /* cells that made way for a timestamped point */
     uint32_t pad;
     struct chain chains[CHAIN_N];
 };

@@ -81,6 +81,7 @@ int part_iter_open(struct part_iter **out, const struct agg *a, uint64_t seq)
     it->part = p;
     it->info.seq = seq;
     it->info.stamp_s = p->stamp_s;
+    it->info.max_shift = p->max_shift;
     it->info.n_events = p->chains[CHAIN_EVENTS].n;
     it->info.n_checks = p->chains[CHAIN_CHECKS].n;
     it->info.n_items = it->info.n_events + it->info.n_checks;

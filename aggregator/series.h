@@ -72,8 +72,9 @@ struct flush_item {
 
 struct part_info {
     uint64_t seq;
-    int64_t stamp_s;
-    uint64_t n_items; /* upper bound */
+    int64_t stamp_s;    /* its points: this second and max_shift more ... */
+    uint32_t max_shift; /* ... but for those that used_walk_part() names */
+    uint64_t n_items;   /* upper bound */
     uint64_t n_samples, n_events, n_checks;
 };
 

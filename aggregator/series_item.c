@@ -264,12 +264,11 @@ const struct context *item_stamped(struct item_scratch *s, const struct agg *a,
          n++) {
         double total = sum_total(first[n].value, first[n].comp);
 
-        points[n] =
-            (struct flush_point){.ts_s = (int64_t)first[n].ts_s + c->shift,
-                                 .value = c->kind == KIND_COUNTER
-                                              ? total / AGG_BUCKET_S
-                                              : first[n].value,
-                                 .n_samples = first[n].n};
+        points[n] = (struct flush_point){.ts_s = first[n].ts_s,
+                                         .value = c->kind == KIND_COUNTER
+                                                      ? total / AGG_BUCKET_S
+                                                      : first[n].value,
+                                         .n_samples = first[n].n};
         out->n_samples += first[n].n;
     }
     s->at_stamped += n;

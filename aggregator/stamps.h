@@ -19,8 +19,8 @@
 /** Add the values of @s to (context, s->ts_s). false: no room for it. */
 bool stamps_add(struct agg *a, struct context *c, const struct sample *s);
 
-/** The shift from the open stamp for an untimed point of @c, at least @shift. */
-uint32_t stamps_shift(struct agg *a, const struct context *c, uint32_t shift);
+/** The shift from the open stamp for an untimed point of @c: its own, or more. */
+uint32_t stamps_shift(struct agg *a, struct context *c);
 
 /** Look at record @i at the end of the open bucket: move it to the open part if
  *  it is due (@all: whatever its second), forget it if it is old. */

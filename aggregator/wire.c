@@ -28,20 +28,21 @@ static int compare(const char *x, uint32_t nx, const char *y, uint32_t ny)
 
 /* Each normal form is hashed on its own; the sorted unique hashes are hashed
  * together: order and duplicates do not count, and no text is kept. */
-struct hash128 wire_tags(const struct agg *a, const struct enriched *e)
+static struct hash128 hash_tags(const struct view *tags, uint32_t n_tags,
+                                const uint64_t seed[2])
 {
     struct hash128 h[ENRICH_MAX_TAGS];
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < e->n_tags; i++) {
+    for (uint32_t i = 0; i < n_tags; i++) {
         char normal[NORMALISE_TAG_MAX];
-        size_t len = normalise_tag(normal, e->tags[i].p, e->tags[i].n);
+        size_t len = normalise_tag(normal, tags[i].p, tags[i].n);
         struct hash128 x;
         uint32_t k;
 
         if (len == 0)
             continue;
-        x = hash_bytes(normal, len, a->head->seed[1]);
+        x = hash_bytes(normal, len, seed[1]);
         for (k = n; k > 0 && compare((const char *)&h[k - 1], sizeof(x),
                                      (const char *)&x, sizeof(x)) > 0;
              k--)
@@ -53,12 +54,17 @@ struct hash128 wire_tags(const struct agg *a, const struct enriched *e)
         h[k] = x;
         n++;
     }
-    return hash_bytes(h, n * sizeof(h[0]), a->head->seed[0]);
+    return hash_bytes(h, n * sizeof(h[0]), seed[0]);
 }
 
-struct hash128 wire_series(const struct agg *a, struct view name,
-                           const char *suffix, struct hash128 tags,
-                           struct view host)
+struct hash128 wire_tags(const struct agg *a, const struct enriched *e)
+{
+    return hash_tags(e->tags, e->n_tags, a->head->seed);
+}
+
+static struct hash128 hash_series(struct view name, const char *suffix,
+                                  struct hash128 tags, struct view host,
+                                  const uint64_t seed[2])
 {
     char full[ENRICH_MAX_NAME_BYTES + 32];
     char normal[NORMALISE_NAME_MAX];
@@ -69,8 +75,33 @@ struct hash128 wire_series(const struct agg *a, struct view name,
     memcpy(full, name.p, name.n);
     memcpy(full + name.n, suffix, n);
     n = normalise_name(normal, full, name.n + n);
-    h = hash_mix(hash_bytes(normal, n, a->head->seed[0]), tags);
-    return hash_mix(h, hash_bytes(host.p, host.n, a->head->seed[1]));
+    h = hash_mix(hash_bytes(normal, n, seed[0]), tags);
+    return hash_mix(h, hash_bytes(host.p, host.n, seed[1]));
+}
+
+struct hash128 wire_series(const struct agg *a, struct view name,
+                           const char *suffix, struct hash128 tags,
+                           struct view host)
+{
+    return hash_series(name, suffix, tags, host, a->head->seed);
+}
+
+struct used_id wire_identity(const struct agg *a, const struct context *c,
+                             const char *suffix)
+{
+    static const uint64_t no_seed[2];
+    struct blob *set = blob_at(a, c->tagset);
+    struct view tags[ENRICH_MAX_TAGS];
+    uint32_t n = tagset_n(set);
+    struct hash128 h;
+
+    REQUIRE(n <= ENRICH_MAX_TAGS);
+    for (uint32_t i = 0; i < n; i++)
+        tags[i] = intern_view(a, tagset_of(set)->tags[i]);
+    h = hash_series(intern_view(a, c->name), suffix,
+                    hash_tags(tags, n, no_seed), intern_view(a, c->host),
+                    no_seed);
+    return (struct used_id){h.lo, h.hi};
 }
 
 static struct hash128 series_of(const struct agg *a, const struct context *c,

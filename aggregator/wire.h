@@ -24,6 +24,11 @@ struct hash128 wire_series(const struct agg *a, struct view name,
                            const char *suffix, struct hash128 tags,
                            struct view host);
 
+/** The same without a seed, for lists that outlive this life. Of a context that
+ *  a closed part refers to: the encoder may ask, too. */
+struct used_id wire_identity(const struct agg *a, const struct context *c,
+                             const char *suffix);
+
 struct wire_match {
     struct context *same;   /* the context this one is an alias of */
     struct context *clash;  /* one of another type; NULL = none */

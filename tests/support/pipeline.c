@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "aggregator/used_walk.h"
+
 #define BUDGET_BYTES (64u << 20)
 
 struct agg_config pipeline_config(void)
@@ -34,8 +36,7 @@ static void attach(struct pipeline *p)
     assert_int_equal(dsd_parser_init(&p->in.parser, &opts), 0);
 }
 
-void pipeline_open_large(struct pipeline *p, const struct agg_config *cfg,
-                         size_t budget_bytes)
+static void make_region(struct pipeline *p, size_t budget_bytes)
 {
     size_t reserve[AGG_N_RANGES];
     struct region_opts opts = {.name = "test",
@@ -43,10 +44,16 @@ void pipeline_open_large(struct pipeline *p, const struct agg_config *cfg,
                                .reserve = reserve,
                                .n_ranges = AGG_N_RANGES};
 
-    memset(p, 0, sizeof(*p));
-    p->cfg = cfg != NULL ? *cfg : pipeline_config();
     agg_reserve(reserve, p->cfg.context_limit, opts.budget_bytes);
     assert_int_equal(region_create(&p->region, &opts), 0);
+}
+
+void pipeline_open_large(struct pipeline *p, const struct agg_config *cfg,
+                         size_t budget_bytes)
+{
+    memset(p, 0, sizeof(*p));
+    p->cfg = cfg != NULL ? *cfg : pipeline_config();
+    make_region(p, budget_bytes);
     p->pos = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(p->pos, MAP_FAILED);
@@ -72,6 +79,50 @@ void pipeline_restart(struct pipeline *p)
     attach(p);
 }
 
+static int by_second(const void *x, const void *y)
+{
+    return (int)*(const uint32_t *)x - (int)*(const uint32_t *)y;
+}
+
+static void *copy(const void *p, size_t n)
+{
+    void *out = malloc(n + 1);
+
+    assert_non_null(out);
+    if (n > 0)
+        memcpy(out, p, n);
+    return out;
+}
+
+static void drop_used(struct pipeline *p)
+{
+    free((void *)p->cfg.used.stamps_s);
+    free((void *)p->cfg.used.points);
+    p->cfg.used = (struct used_seconds){0};
+}
+
+void pipeline_next_life(struct pipeline *p, int64_t now_s, bool remembers)
+{
+    detach(p);
+    region_close(&p->region);
+    drop_used(p);
+    p->cfg.life_start_s = now_s;
+    p->cfg.last_stamp_s = 0;
+    if (remembers && p->n_used_s > 0) {
+        qsort(p->used_s, p->n_used_s, sizeof(*p->used_s), by_second);
+        if (p->n_used > 0)
+            qsort(p->used, p->n_used, sizeof(*p->used), used_compare);
+        p->cfg.used = (struct used_seconds){
+            copy(p->used_s, p->n_used_s * sizeof(*p->used_s)), p->n_used_s,
+            copy(p->used, p->n_used * sizeof(*p->used)), p->n_used};
+        p->cfg.last_stamp_s = p->used_s[p->n_used_s - 1];
+    }
+    make_region(p, BUDGET_BYTES);
+    memset(p->pos, 0, sizeof(*p->pos));
+    p->taken_seq = 0;
+    attach(p);
+}
+
 void pipeline_close(struct pipeline *p)
 {
     detach(p);
@@ -81,6 +132,9 @@ void pipeline_close(struct pipeline *p)
     for (size_t i = 0; i < p->n_keys; i++)
         free(p->keys[i]);
     free(p->keys);
+    drop_used(p);
+    free(p->used_s);
+    free(p->used);
 }
 
 void pipeline_feed_bytes(struct pipeline *p, int64_t now_s, const char *packet,
@@ -228,6 +282,30 @@ void pipeline_check_unique(struct pipeline *p)
     }
 }
 
+static void *longer(void *items, size_t n, size_t bytes)
+{
+    void *p = (n & (n - 1)) == 0 ? realloc(items, (n + 1) * 2 * bytes) : items;
+
+    assert_non_null(p);
+    return p;
+}
+
+static void add_used(struct pipeline *p, const struct part_info *info)
+{
+    struct used_point point;
+    struct used_walk w;
+
+    for (uint32_t k = 0; k <= info->max_shift; k++) {
+        p->used_s = longer(p->used_s, p->n_used_s, sizeof(*p->used_s));
+        p->used_s[p->n_used_s++] = (uint32_t)info->stamp_s + k;
+    }
+    assert_int_equal(used_walk_part(&w, p->agg, info->seq), 0);
+    while (used_walk_next(&w, &point)) {
+        p->used = longer(p->used, p->n_used, sizeof(*p->used));
+        p->used[p->n_used++] = point;
+    }
+}
+
 static void take_part(struct pipeline *p, uint64_t seq)
 {
     struct part_iter *it;
@@ -241,6 +319,7 @@ static void take_part(struct pipeline *p, uint64_t seq)
     assert_int_equal(part_iter_open(&it, p->agg, seq), 0);
     part_iter_info(it, &info);
     assert_int_equal(info.seq, seq);
+    add_used(p, &info);
     while ((rc = part_iter_next(it, item)) > 0) {
         if (p->n_items == p->cap_items) {
             p->cap_items = p->cap_items * 2 + 64;

@@ -18,6 +18,7 @@
 
 #include "aggregator/ingest.h"
 #include "aggregator/series.h"
+#include "aggregator/used.h"
 
 struct pipeline_item {
     enum flush_kind kind;
@@ -37,6 +38,10 @@ struct pipeline {
     uint64_t taken_seq;
     struct pipeline_item *items;
     size_t n_items, cap_items;
+    /* What the parts taken have used, as a run_path would keep it. */
+    uint32_t *used_s;
+    struct used_point *used;
+    size_t n_used_s, n_used;
     char **keys; /* "series [tags] @host second" of each point */
     size_t n_keys, cap_keys;
 };
@@ -54,6 +59,10 @@ void pipeline_close(struct pipeline *p);
 
 /** A successor takes the region over. */
 void pipeline_restart(struct pipeline *p);
+
+/** This life ends, another begins at @now_s with a region of its own and, if
+ *  @remembers, with what was used. What was taken stays. */
+void pipeline_next_life(struct pipeline *p, int64_t now_s, bool remembers);
 
 /** One datagram at @now_s; "" only lets time pass. */
 void pipeline_feed(struct pipeline *p, int64_t now_s, const char *packet);

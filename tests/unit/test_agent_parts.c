@@ -21,7 +21,6 @@ struct encoders {
     struct encoders_opts opts;
     uv_timer_t handle;
     uint64_t wanted, done;
-    int64_t last_stamp_s;
     bool stopping, have_endpoint;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -33,7 +32,6 @@ static struct {
     uint64_t released;
     uint64_t encoded; /* by on_encoded */
     int n_closed;
-    int64_t last_stamp_s;
 } world;
 
 int encoders_start(struct encoders **out, const struct encoders_opts *opts)
@@ -50,11 +48,10 @@ int encoders_start(struct encoders **out, const struct encoders_opts *opts)
     return 0;
 }
 
-void encoders_submit(struct encoders *e, uint64_t seq, int64_t last_stamp_s)
+void encoders_submit(struct encoders *e, uint64_t seq)
 {
     assert_true(seq >= e->wanted);
     e->wanted = seq;
-    e->last_stamp_s = last_stamp_s;
 }
 
 void encoders_set_endpoint(struct encoders *e, bool have_endpoint)
@@ -105,12 +102,6 @@ const struct agg *reader_agg(const struct reader *r)
 {
     (void)r;
     return NULL;
-}
-
-void reader_view(const struct reader *r, struct reader_view *out)
-{
-    (void)r;
-    *out = (struct reader_view){.last_stamp_s = world.last_stamp_s};
 }
 
 /* ---- Fixture ------------------------------------------------------------ */
@@ -181,12 +172,10 @@ static void a_part_waits_for_the_delay(void **state)
     assert_int_equal(parts_announced(f.p), 7);
     began = uv_hrtime();
     parts_announce(f.p, 8);
-    world.last_stamp_s = 1234;
     assert_int_equal(parts_announced(f.p), 8);
     assert_int_equal(world.e->wanted, 0);
     wait_for_wanted(&f, 8);
     assert_true(uv_hrtime() - began >= 60 * MS);
-    assert_int_equal(world.e->last_stamp_s, 1234);
     done(8);
     assert_int_equal(world.encoded, 8);
     assert_int_equal(parts_encoded(f.p), 8);
