@@ -154,7 +154,9 @@ static int map_supervision(struct keeper *k)
         return -errno;
     k->sup = s;
     s->started_ns = keeper_now_ns();
-    s->life_start_s = clock_wall_ns(&clock_real) / CLOCK_NS_PER_S;
+    process_clock_init(&s->clock, &clock_real);
+    s->life_start_s =
+        process_clock_now(&s->clock, &clock_real) / CLOCK_NS_PER_S;
     s->to_worker = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->to_keeper = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->keeper_pidfd = -1;

@@ -69,7 +69,6 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
                          const struct dsd_parser_opts *parser)
 {
     static struct ingress_note note_mem[N_NOTES];
-    struct process_clock clock;
     struct spsc notes;
     struct ingress g = {
         .ingest = {.region = &k->ingest,
@@ -86,7 +85,7 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
         .counts = agg_counts(agg),
         .landing = &k->landing,
         .sockets = &k->sockets,
-        .clock = &clock,
+        .clock = &k->sup->clock,
         .notes = &notes,
         .watch = {.arg = &g, .added = added, .removed = removed},
     };
@@ -96,7 +95,6 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
         rc = ingress_init(&g);
     if (rc != 0)
         return rc;
-    process_clock_init(&clock, &clock_real);
     spsc_init(&notes, note_mem, N_NOTES, sizeof(note_mem[0]));
     ingress_recover(&g);
     stop_and_read(&g);

@@ -84,14 +84,6 @@ static void saw(struct reader *r, enum ingress_rc rc, uint32_t pace_us)
         r->pace_us = pace_us;
 }
 
-/* With nothing open, the first datagram after a silence is as good a moment to
- * look at the wall clock as a bucket's end. */
-static void before_data(struct reader *r)
-{
-    if (!uv_is_active((uv_handle_t *)&r->bucket))
-        reader_check_clock(r);
-}
-
 void reader_on_socket(uv_poll_t *h, int status, int events)
 {
     struct reader *r = reader_of((uv_handle_t *)h);
@@ -99,7 +91,7 @@ void reader_on_socket(uv_poll_t *h, int status, int events)
     const struct socket_entry *e = &r->opts.sockets->entries[source];
 
     (void)events;
-    before_data(r);
+    reader_check_clock(r);
     if (e->kind == SOCKET_UNIXSTREAM)
         saw(r, ingress_accept(&r->g, source, ACCEPTS), 0);
     else
@@ -114,7 +106,7 @@ void reader_on_conn(uv_poll_t *h, int status, int events)
     uint32_t conn = (uint32_t)(h - r->conn_polls);
 
     (void)events;
-    before_data(r);
+    reader_check_clock(r);
     saw(r, ingress_stream_read(&r->g, conn, STREAM_CALLS), 0);
     /* libuv stops a handle that reports an error; the read that ends the
      * connection may come behind more data. */
@@ -206,14 +198,22 @@ static void pause_accept(struct reader *r)
 
 /* ---- Time -------------------------------------------------------------- */
 
+/* Before data is applied: what came after a step belongs behind it, and a client
+ * that reads the same clock may write a time that seems far ahead. A step takes a
+ * part, and a part a second: no more than one each second. */
 void reader_check_clock(struct reader *r)
 {
-    int64_t step_ns =
-        process_clock_rebase_if_stepped(r->opts.clock, &clock_real);
+    uint64_t now_ns = clock_mono_ns(&clock_real);
+    int64_t step_ns;
 
+    if (now_ns < r->no_step_before_ns)
+        return;
+    step_ns = process_clock_rebase_if_stepped(r->opts.clock, &clock_real);
     if (step_ns == 0)
         return;
+    r->no_step_before_ns = now_ns + CLOCK_NS_PER_S;
     agg_clock_stepped(r->agg, ingress_now_s(&r->g));
+    (void)uv_timer_stop(&r->bucket); /* its end is elsewhere now */
     ingress_note(&r->g, NOTE_CLOCK_STEPPED, 0, step_ns / CLOCK_NS_PER_S);
 }
 
@@ -308,6 +308,7 @@ static void close_all(struct reader *r)
 {
     if (r->paused)
         return; /* all is closed, and what waits in sockets is for others */
+    reader_check_clock(r);
     reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
     agg_close_all(r->agg, ingress_now_s(&r->g));
 }

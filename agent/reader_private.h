@@ -39,9 +39,10 @@ struct reader {
     bool *conn_watched;
     bool accept_stopped;
 
-    bool got_data;    /* in this turn */
-    uint32_t pace_us; /* least that the sockets of this turn allow */
-    uint64_t turn_ns; /* end of the last turn with data */
+    uint64_t no_step_before_ns; /* when the wall clock is looked at again */
+    bool got_data;              /* in this turn */
+    uint32_t pace_us;           /* least that the sockets of this turn allow */
+    uint64_t turn_ns;           /* end of the last turn with data */
     uint64_t sent_seq;
     struct reader_event answer;
     bool has_answer;

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/base/clock.h"
 #include "agent/receipt.h"
 
 enum stop_reason {
@@ -72,6 +73,8 @@ struct supervision {
     _Atomic uint32_t stage;           /* enum stop_stage */
     _Atomic uint32_t stage_ms[STAGE_DONE];
     _Atomic uint64_t dropped_before_stop; /* samples; for the exit status */
+    struct process_clock clock; /* re-based by the reader; a successor goes on
+                                   with it and sees a step that was not */
 
     /* set before the first fork */
     uint64_t started_ns;

@@ -48,6 +48,7 @@ static void wire_agg(struct wiring *w, const struct worker_env *env)
     w->agg.copy_histograms = c->histogram_copy_to_distribution;
     w->agg.distribution_copy_prefix = c->histogram_copy_to_distribution_prefix;
     w->agg.life_start_s = env->sup->life_start_s;
+    w->agg.plausible_s = CLOCK_PLAUSIBLE_S;
     w->agg.last_stamp_s = env->stamps->last_s;
     stamps_used(env->stamps, &w->agg.used);
     if (env->has_start)

@@ -364,7 +364,7 @@ static int start_reader(struct worker *w)
         .drop_events = !c->enable_events,
         .drop_checks = !c->enable_checks,
         .quiet_rejects = c->dogstatsd_disable_verbose_logs,
-        .clock = &w->clock,
+        .clock = &env->sup->clock,
         .stream_idle_s = c->stream_idle_s,
         .serving = &env->sup->serving,
     };
@@ -447,7 +447,6 @@ static int start(struct worker *w)
     struct wiring_store store;
     int rc;
 
-    process_clock_init(&w->clock, &clock_real);
     (void)region_rollback(env->store_region);
     wiring_store(&store, env);
     rc = store_open(&w->store, env->store_region, &store.opts);

@@ -45,7 +45,6 @@ enum handover_step {
 struct worker {
     const struct worker_env *env;
     uv_loop_t loop;
-    struct process_clock clock;
     struct wiring wiring;
     struct store *store;
     struct reader *reader;

@@ -19,8 +19,11 @@
 #include "aggregator/text.h"
 #include "aggregator/turn.h"
 
-#define FUTURE_MAX_S 600
 #define OLD_S 3600
+#define MAX_STAMP_S 4000000000
+#define STALE_S                                                                \
+    1800            /* a stamp this old is not left to an intake that is slow */
+#define AHEAD_S 300 /* last stamps further ahead are a wrong clock's */
 
 /* ---- Attach ------------------------------------------------------------- */
 
@@ -124,7 +127,8 @@ static int lay_out(struct agg *a)
     h->contexts.n_made = h->aliases.n_made = h->stamps.n_made = 1;
     h->next_chain = 1;
     /* A stamp far ahead of the clock is a wrong clock's: not to be followed. */
-    if (a->cfg.last_stamp_s <= a->cfg.life_start_s + 300)
+    if (agg_is_held(a, a->cfg.life_start_s) ||
+        a->cfg.last_stamp_s <= a->cfg.life_start_s + AHEAD_S)
         h->last_stamp_s = a->cfg.last_stamp_s;
     region_commit(a->r);
     if ((rc = table_init(a, &h->spelling, RANGE_SPELLING_A)) != 0 ||
@@ -263,7 +267,10 @@ static bool stamped(struct agg *a, const struct sample *s,
     struct ingest_counts *k = &a->head->counts;
     struct context *c;
 
-    if (s->ts_s > a->now_s + FUTURE_MAX_S) {
+    if (agg_is_held(a, a->now_s)) {
+        if (s->ts_s < a->cfg.plausible_s || s->ts_s > MAX_STAMP_S)
+            return false; /* of a clock like ours: as a sample of now */
+    } else if (s->ts_s > a->now_s + FUTURE_MAX_S) {
         *result = reject(a, DSD_FUTURE, s->n_values);
         return true;
     }
@@ -373,6 +380,20 @@ bool agg_wants_begin(const struct agg *a)
     return a->low && a->refused_s != a->now_s;
 }
 
+/* A worker that died after its clock was re-based has not told of the step: such
+ * times are seen here. */
+static void go_to(struct agg *a, int64_t now_s)
+{
+    const struct open_chain *o = &a->head->open;
+
+    if (agg_is_held(a, now_s))
+        return;
+    if (now_s < o->bucket_s || agg_is_held(a, o->bucket_s))
+        agg_clock_stepped(a, now_s);
+    else
+        turn_to(a, now_s);
+}
+
 void agg_begin(struct agg *a, int64_t now_s)
 {
     const struct open_chain *o = &a->head->open;
@@ -384,32 +405,42 @@ void agg_begin(struct agg *a, int64_t now_s)
     }
     if (__builtin_expect(a->low, 0))
         room_make(a);
-    if (__builtin_expect(now_s >= o->bucket_s + AGG_BUCKET_S, 0))
-        turn_to(a, now_s);
+    /* Within the bucket, or up to ten seconds before it: nothing to do. */
+    if (__builtin_expect((uint64_t)(now_s - o->bucket_s + AGG_BUCKET_S) >=
+                             2 * AGG_BUCKET_S,
+                         0))
+        go_to(a, now_s);
 }
 
 void agg_close_all(struct agg *a, int64_t now_s)
 {
     agg_begin(a, now_s);
+    if (agg_is_held(a, now_s))
+        count_more(a, &a->head->counts.delivered_old, a->head->open.n_samples);
     turn_early(a, now_s);
 }
 
 void agg_clock_stepped(struct agg *a, int64_t now_s)
 {
     struct agg_head *h = a->head;
+    int64_t stamp_s = h->open.stamp_s;
 
-    if (h->open.id == 0) {
+    if (h->open.id == 0 || agg_is_held(a, now_s)) {
         agg_begin(a, now_s);
         return;
     }
     a->now_s = now_s;
-    if (h->open.has_data != 0)
+    if (bucket_of(now_s) < h->open.bucket_s ||
+        h->last_stamp_s > now_s + AHEAD_S)
+        region_set(a->r, h->last_stamp_s, 0); /* the ring knows them */
+    if (h->open.has_data != 0 && (stamp_s > now_s || stamp_s + STALE_S < now_s))
+        turn_move(a, now_s);
+    else if (h->open.has_data != 0)
         turn_early(a, now_s);
-    if (h->open.has_data != 0)
-        return; /* could not be closed: goes on as it is */
-    if (bucket_of(now_s) < h->open.bucket_s)
-        region_set(a->r, h->last_stamp_s, 0);
-    bucket_place(a, bucket_of(now_s), now_s, true);
+    if (h->open.has_data == 0)
+        bucket_move(a, now_s);
+    else /* could not be closed: goes on as it is */
+        region_set(a->r, h->open.bucket_s, bucket_of(now_s));
     region_commit(a->r);
 }
 

@@ -62,6 +62,7 @@ struct agg_config {
     int64_t life_start_s; /* first part of a life without memory: its stamp */
     int64_t last_stamp_s; /* last stamp an earlier life used; 0 = unknown */
     struct used_seconds used; /* what else earlier lives used */
+    int64_t plausible_s;      /* an earlier time is none: see agg_begin() */
     const struct agg_start *start; /* a fresh region goes on from here; NULL =
                                       from nothing */
     uint64_t seed[2];              /* of all hashes; random per keeper */
@@ -107,7 +108,9 @@ bool agg_wants_begin(const struct agg *a);
 
 /** Start of a datagram (or of a stretch of one): makes room ahead of need, moves
  *  to the bucket of @now_s when the open one is over (which closes its part and
- *  commits). Call with no open transaction. @now_s: process clock, unix s. */
+ *  commits). Call with no open transaction. @now_s: process clock, unix s. Before
+ *  plausible_s nobody knows the time: one bucket stays open until
+ *  agg_clock_stepped() tells it. */
 void agg_begin(struct agg *a, int64_t now_s);
 
 /** Apply one parsed line inside the caller's transaction. Counts received by
@@ -127,10 +130,13 @@ void agg_event(struct agg *a, const struct event *e);
 void agg_check(struct agg *a, const struct check *c);
 
 /** Close every part that holds data, whatever the time (stop, flush --wait),
- *  timestamped samples included. Commits. */
+ *  timestamped samples included. Commits. Without a plausible time the stamp is
+ *  the second behind the last one known, and counts as delivered_old. */
 void agg_close_all(struct agg *a, int64_t now_s);
 
-/** The wall clock stepped: @now_s from now on. Commits. */
+/** The wall clock stepped: @now_s from now on. The open part is closed. It keeps
+ *  its stamp if that is at most half an hour old by the new time; what is older,
+ *  or lies ahead, would be refused: it takes the present second. Commits. */
 void agg_clock_stepped(struct agg *a, int64_t now_s);
 
 /** Last part that was closed (sequence numbers start at 1; 0 = none yet). */

@@ -94,6 +94,25 @@ void bucket_place(struct agg *a, int64_t bucket_s, int64_t now_s, bool first)
     region_set(a->r, p->stamp_s, o->stamp_s);
 }
 
+/* Other lives may have been where the clock went: the bucket's start is not ours
+ * to take, the present second is. */
+void bucket_move(struct agg *a, int64_t now_s)
+{
+    struct open_chain *o = &a->head->open;
+
+    region_save(a->r, o, sizeof(*o));
+    o->bucket_s = bucket_of(now_s);
+    o->stamp_s = next_stamp(a, o->bucket_s, now_s, false);
+    o->bucket_first_id = o->id;
+    for (uint32_t i = 0; i < o->n_pieces; i++) {
+        struct part *p = part_at(a, o->first_seq + i);
+
+        region_set(a->r, p->stamp_s, o->stamp_s);
+        region_set(a->r, p->n_moved,
+                   1); /* cells may have moved: look at each */
+    }
+}
+
 void bucket_open(struct agg *a, int64_t bucket_s, int64_t now_s, bool first)
 {
     struct agg_head *h = a->head;

@@ -24,6 +24,10 @@ void bucket_open(struct agg *a, int64_t bucket_s, int64_t now_s, bool first);
 /** Move the open chain, which must be empty, to @bucket_s. */
 void bucket_place(struct agg *a, int64_t bucket_s, int64_t now_s, bool first);
 
+/** The clock stepped: move the open chain to @now_s. If it has data, the shifts of
+ *  its cells have to be chosen anew (stamps_move()). */
+void bucket_move(struct agg *a, int64_t now_s);
+
 /** The piece that new cells go to; a further one when it is full. */
 struct part *bucket_piece(struct agg *a, bool must);
 

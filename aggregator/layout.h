@@ -220,7 +220,7 @@ struct open_chain {
 };
 
 /** Work between two buckets, cut into transactions. */
-enum turn_stage { TURN_NONE, TURN_FILL, TURN_STAMPS };
+enum turn_stage { TURN_NONE, TURN_FILL, TURN_STAMPS, TURN_MOVE };
 
 struct turn {
     uint32_t stage;
@@ -316,6 +316,7 @@ _Static_assert(sizeof(struct stamp) == 32, "two in a cache line");
 #define STAMPS_MAX 65536u
 #define STAMPS_KEEP_S 3600 /* the intake takes nothing older */
 #define STAMP_RING 512u
+#define FUTURE_MAX_S 600 /* the intake takes nothing further ahead */
 
 /** An event or check in its chain: this head, then the bytes of the fields. */
 struct text_head {
@@ -416,6 +417,12 @@ static inline struct block_head *block_of(const struct agg *a, uint32_t number)
 {
     return (struct block_head *)(void *)(a->blocks +
                                          (size_t)(number - 1) * BLOCK_BYTES);
+}
+
+/** Nobody knows the time: nothing is closed by it, stamps are for later. */
+static inline bool agg_is_held(const struct agg *a, int64_t now_s)
+{
+    return now_s < a->cfg.plausible_s;
 }
 
 static inline struct part *part_at(const struct agg *a, uint64_t seq)

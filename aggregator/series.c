@@ -201,7 +201,10 @@ static int next_of_stage(struct part_iter *it, struct flush_item *out)
         return next_cell(it, sizeof(struct cell_dist), out);
     case STAGE_EVENTS:
     case STAGE_CHECKS:
-        return item_text(&it->scratch, it->a, it->stage == STAGE_EVENTS, out);
+        rc = item_text(&it->scratch, it->a, it->stage == STAGE_EVENTS, out);
+        if (rc > 0 && out->ts_s == 0)
+            out->ts_s = it->part->stamp_s;
+        return rc;
     case STAGE_END:
         break;
     }

@@ -175,6 +175,17 @@ uint32_t stamps_shift(struct agg *a, struct context *c)
     return shift;
 }
 
+void stamps_move(struct agg *a, struct context *c)
+{
+    struct cell_small *cell = block_at(a, c->cell); /* all begin alike */
+    uint32_t shift = c->shift;
+
+    if (shift != 0 || (a->contexts[c->group].marks & MARK_STAMPED) != 0)
+        shift = stamps_shift(a, c);
+    if (cell->shift != shift)
+        region_set(a->r, cell->shift, (uint8_t)shift);
+}
+
 /* An untimed point of the same series may have this second: the context had one
  * since it exists, or it is younger than that and an expired one may have had. */
 static bool collides(const struct agg *a, const struct context *c,
@@ -266,8 +277,13 @@ void stamps_turn(struct agg *a, uint32_t i, bool all)
     if (st->context == 0)
         return;
     if (st->sent_s == 0) {
-        if (all || (int64_t)st->ts_s < bucket_s) {
-            if (move_away(a, &a->contexts[st->context], st))
+        /* By the clock as it is now; the intake would refuse the payload. */
+        int64_t now_s = a->head->turn.now_s;
+        bool ahead =
+            !agg_is_held(a, now_s) && (int64_t)st->ts_s > now_s + FUTURE_MAX_S;
+
+        if (all || ahead || (int64_t)st->ts_s < bucket_s) {
+            if (!ahead && move_away(a, &a->contexts[st->context], st))
                 send(a, st);
             else
                 send_untimed(a, st);

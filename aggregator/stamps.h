@@ -22,6 +22,9 @@ bool stamps_add(struct agg *a, struct context *c, const struct sample *s);
 /** The shift from the open stamp for an untimed point of @c: its own, or more. */
 uint32_t stamps_shift(struct agg *a, struct context *c);
 
+/** The open part has another stamp: choose the shift of @c's cell in it anew. */
+void stamps_move(struct agg *a, struct context *c);
+
 /** Look at record @i at the end of the open bucket: move it to the open part if
  *  it is due (@all: whatever its second), forget it if it is old. */
 void stamps_turn(struct agg *a, uint32_t i, bool all);

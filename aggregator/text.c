@@ -119,7 +119,10 @@ static void fill_common(struct agg *a, struct fields *f, struct view tags,
     if (host.n > 0)
         f->host = enrich_text(a, host, ENRICH_MAX_HOST_BYTES,
                               &a->head->counts.clipped_hosts);
-    f->head.ts_s = ts_s > 0 ? ts_s : a->now_s;
+    /* 0: the stamp of its part, when the time is known. */
+    f->head.ts_s = agg_is_held(a, a->now_s) ? 0 : a->now_s;
+    if (ts_s > 0)
+        f->head.ts_s = ts_s;
 }
 
 bool text_event(struct agg *a, const struct event *e)

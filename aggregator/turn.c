@@ -49,10 +49,29 @@ static void fill_one(struct agg *a, struct context *c)
     }
 }
 
+/* The open part has another stamp. Times that lie ahead of the clock would keep
+ * contexts for as long. */
+static void move_one(struct agg *a, struct context *c)
+{
+    uint32_t bucket_s = (uint32_t)a->head->open.bucket_s;
+    bool is_open = c->chain == a->head->open.id;
+
+    if (c->kind == KIND_FREE)
+        return;
+    if (is_open || c->seen_s > bucket_s || c->touched_s > bucket_s) {
+        region_save(a->r, CONTEXT_HOT(c));
+        if (is_open || c->seen_s > bucket_s)
+            c->seen_s = bucket_s;
+        c->touched_s = bucket_s;
+    }
+    if (is_open)
+        stamps_move(a, c);
+}
+
 static uint32_t stage_end(const struct agg *a)
 {
-    return a->head->turn.stage == TURN_FILL ? a->head->contexts.n_made
-                                            : a->head->stamps.n_made;
+    return a->head->turn.stage == TURN_STAMPS ? a->head->stamps.n_made
+                                              : a->head->contexts.n_made;
 }
 
 static void next_stage(struct agg *a)
@@ -60,7 +79,7 @@ static void next_stage(struct agg *a)
     struct turn *t = &a->head->turn;
 
     region_save(a->r, t, sizeof(*t));
-    t->stage = t->stage == TURN_FILL ? TURN_STAMPS : TURN_NONE;
+    t->stage = t->stage == TURN_STAMPS ? TURN_NONE : TURN_STAMPS;
     t->cursor = 1;
     region_commit(a->r);
 }
@@ -76,6 +95,8 @@ static void step(struct agg *a)
     for (; i < end && region_room(a->r) > ROOM_FOR_STEP; i++) {
         if (t->stage == TURN_FILL)
             fill_one(a, &a->contexts[i]);
+        else if (t->stage == TURN_MOVE)
+            move_one(a, &a->contexts[i]);
         else
             stamps_turn(a, i, t->all_stamps != 0);
     }
@@ -93,6 +114,9 @@ static void finish(struct agg *a, int64_t now_s)
     struct agg_head *h = a->head;
     int64_t next_s = h->open.bucket_s;
     bool had_data = h->open.has_data != 0;
+
+    if (had_data && bucket_ring_room(a) == 0)
+        return; /* moved, and nothing to close into */
 
     if (h->turn.whole != 0) {
         next_s += AGG_BUCKET_S;
@@ -123,15 +147,15 @@ static void stay(struct agg *a, int64_t now_s)
     region_commit(a->r);
 }
 
-static void begin(struct agg *a, int64_t now_s, bool whole)
+static void begin(struct agg *a, int64_t now_s, enum turn_stage stage)
 {
     struct turn *t = &a->head->turn;
 
     region_save(a->r, t, sizeof(*t));
-    *t = (struct turn){.stage = whole ? TURN_FILL : TURN_STAMPS,
+    *t = (struct turn){.stage = stage,
                        .cursor = 1,
-                       .whole = whole,
-                       .all_stamps = !whole,
+                       .whole = stage == TURN_FILL,
+                       .all_stamps = stage != TURN_FILL,
                        .now_s = now_s};
     region_commit(a->r);
 }
@@ -150,7 +174,7 @@ void turn_to(struct agg *a, int64_t now_s)
             stay(a, now_s);
             return;
         }
-        begin(a, now_s, true);
+        begin(a, now_s, TURN_FILL);
         run(a);
     }
 }
@@ -159,7 +183,14 @@ void turn_early(struct agg *a, int64_t now_s)
 {
     if (bucket_ring_room(a) == 0)
         return;
-    begin(a, now_s, false);
+    begin(a, now_s, TURN_STAMPS);
+    run(a);
+}
+
+void turn_move(struct agg *a, int64_t now_s)
+{
+    bucket_move(a, now_s);
+    begin(a, now_s, TURN_MOVE);
     run(a);
 }
 

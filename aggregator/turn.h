@@ -21,6 +21,10 @@ void turn_to(struct agg *a, int64_t now_s);
  *  it. */
 void turn_early(struct agg *a, int64_t now_s);
 
+/** The clock stepped to @now_s: close the open part, which has data, with the
+ *  present second as its stamp. */
+void turn_move(struct agg *a, int64_t now_s);
+
 /** Go on with a turn that a predecessor had begun. */
 void turn_resume(struct agg *a);
 

@@ -79,6 +79,9 @@ int64_t process_clock_rebase_if_stepped(struct process_clock *p,
 
     if (step >= -PROCESS_CLOCK_STEP_NS && step <= PROCESS_CLOCK_STEP_NS)
         return 0;
+    if (clock_wall_ns(c) < CLOCK_PLAUSIBLE_S * CLOCK_NS_PER_S &&
+        process_clock_now(p, c) >= CLOCK_PLAUSIBLE_S * CLOCK_NS_PER_S)
+        return 0;
     atomic_store_explicit(&p->offset_ns, offset, memory_order_relaxed);
     return step;
 }

@@ -5,8 +5,8 @@
  * struct clock is a source of instants: the kernel's, or one that a test sets.
  * struct process_clock is wall time that does not jump: the wall time at start
  * plus monotonic time since. Buckets are chosen by it, so a stepped wall clock
- * neither doubles nor skips a bucket; at a bucket's end the owner asks whether
- * the wall clock went elsewhere and then re-bases.
+ * neither doubles nor skips a bucket; with new data and at a bucket's end the
+ * owner asks whether the wall clock went elsewhere and then re-bases.
  *
  * Thread:  a clock may be read by any thread. A process clock has one owner
  *          that initialises and re-bases it; any thread may read it.
@@ -25,6 +25,10 @@
 
 /** A difference of more than this between wall and process time is a step. */
 #define PROCESS_CLOCK_STEP_NS CLOCK_NS_PER_S
+
+/** 2024-01-01: a wall clock before that has not been set since the machine was
+ *  started. A fixed instant, so that builds can be repeated. */
+#define CLOCK_PLAUSIBLE_S INT64_C(1704067200)
 
 struct clock {
     uint64_t (*mono_ns)(const struct clock *c); /* since some fixed instant */
@@ -78,8 +82,8 @@ static inline int64_t process_clock_at(const struct process_clock *p,
 int64_t process_clock_now(const struct process_clock *p, const struct clock *c);
 
 /** Take the wall time again if it differs by more than PROCESS_CLOCK_STEP_NS.
- *  Returns the step in ns (negative: the wall clock went back), 0 = none.
- *  Only at a bucket's end, by the owner. */
+ *  Returns the step in ns (negative: the wall clock went back), 0 = none. A wall
+ *  clock that lost its time (not plausible) is not followed. By the owner. */
 int64_t process_clock_rebase_if_stepped(struct process_clock *p,
                                         const struct clock *c);
 

@@ -200,6 +200,158 @@ static void the_far_future_is_rejected_and_the_old_counted(void **state)
     pipeline_close(&p);
 }
 
+/* ---- Clocks ------------------------------------------------------------- */
+
+#define SET_S 1800000000 /* what the clock says once it is set */
+
+static struct agg_config clock_config(int64_t start_s)
+{
+    struct agg_config cfg = pipeline_config();
+
+    cfg.plausible_s = 1704067200;
+    cfg.life_start_s = start_s;
+    return cfg;
+}
+
+/* No point further ahead than the intake takes, none older than an hour. */
+static void check_accepted(const struct pipeline *p, int64_t now_s)
+{
+    for (size_t i = 0; i < p->n_items; i++) {
+        assert_true(p->items[i].ts_s <= now_s + 600);
+        assert_true(p->items[i].ts_s >= now_s - 3600);
+    }
+}
+
+static void what_comes_before_the_time_is_known_is_stamped_later(void **state)
+{
+    struct agg_config cfg = clock_config(3);
+    struct pipeline p;
+    char line[256];
+
+    (void)state;
+    pipeline_open(&p, &cfg);
+    for (int64_t t = 3; t < 100; t += 10) {
+        snprintf(line, sizeof(line),
+                 "a:1|c\na:7|g\nh:1|h\nd:2|d\ns:x|s\nT:1|c|T%lld\n"
+                 "T:1|c|T1800000001\nT:1|c|T1900000000\n_e{1,1}:e|t\n"
+                 "_sc|k|0\n",
+                 (long long)t);
+        pipeline_feed(&p, t, line);
+        pipeline_restart(&p);
+    }
+    assert_int_equal(agg_last_closed(p.agg), 0); /* all of it is held */
+    agg_clock_stepped(p.agg, SET_S + 5);
+    pipeline_feed(&p, SET_S + 6, "a:5|c\n");
+    pipeline_feed(&p, SET_S + 30, "");
+    pipeline_take(&p);
+    (void)pipeline_find(&p, "a rate 1800000005=1 [] @h");
+    (void)pipeline_find(&p, "a rate 1800000007=0.5 [] @h");
+    (void)pipeline_find(&p, "T rate 1800000001=1 [] @h");
+    /* Of a clock like ours, and further ahead than can be: of now. */
+    (void)pipeline_find(&p, "T rate 1800000005=2 [] @h");
+    (void)pipeline_find(&p, "e event 1800000005");
+    (void)pipeline_find(&p, "k check 1800000005");
+    check_accepted(&p, SET_S + 30);
+    pipeline_check_unique(&p);
+    pipeline_check_ledger(&p);
+    pipeline_close(&p);
+}
+
+static void a_stop_before_the_time_is_known_delivers(void **state)
+{
+    struct agg_config cfg = clock_config(3);
+    struct pipeline p;
+
+    (void)state;
+    cfg.last_stamp_s = SET_S; /* of the life before */
+    pipeline_open(&p, &cfg);
+    pipeline_feed(&p, 4, "a:1|c\nT:1|c|T1800000000\n");
+    agg_close_all(p.agg, 5);
+    pipeline_feed(&p, 6, "a:1|c\n");
+    agg_close_all(p.agg, 7);
+    pipeline_take(&p);
+    (void)pipeline_find(&p, "a rate 1800000001=0.1 [] @h");
+    (void)pipeline_find(&p, "a rate 1800000002=0.1 [] @h");
+    (void)pipeline_find(&p, "T rate 1800000000=0.1 [] @h");
+    assert_int_equal(agg_counts(p.agg)->delivered_old, 2);
+    agg_clock_stepped(p.agg, SET_S + 5);
+    pipeline_feed(&p, SET_S + 6, "a:1|c\n");
+    agg_close_all(p.agg, SET_S + 7);
+    pipeline_take(&p);
+    pipeline_check_unique(&p);
+    pipeline_check_ledger(&p);
+    pipeline_close(&p);
+}
+
+static void a_step_moves_what_the_intake_would_refuse(void **state)
+{
+    static const int64_t steps[] = {3600, -3600, 1,  -1,  2,    -2,
+                                    11,   -11,   60, -60, 1700, -1700};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        struct agg_config cfg = clock_config(SET_S);
+        int64_t now_s = SET_S + 5;
+        struct pipeline p;
+        char line[128];
+
+        pipeline_open(&p, &cfg);
+        snprintf(line, sizeof(line), "a:1|c\na:1|g\nT:1|c|T%lld\n",
+                 (long long)now_s + 500);
+        pipeline_feed(&p, now_s, line);
+        agg_clock_stepped(p.agg, now_s += steps[i]);
+        pipeline_feed(&p, now_s, "a:2|c\na:2|g\n");
+        pipeline_feed(&p, now_s + 10, "a:4|c\n");
+        pipeline_feed(&p, now_s + 1000, "");
+        pipeline_take(&p);
+        check_accepted(&p, now_s);
+        pipeline_check_unique(&p);
+        pipeline_check_ledger(&p);
+        pipeline_close(&p);
+    }
+}
+
+/* The reader re-bases the clock, and dies before it tells. */
+static void a_step_that_nobody_told_of_is_seen(void **state)
+{
+    static const int64_t starts[] = {3, SET_S + 3600};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct agg_config cfg = clock_config(starts[i]);
+        struct pipeline p;
+
+        pipeline_open(&p, &cfg);
+        pipeline_feed(&p, starts[i], "a:1|c\n");
+        pipeline_restart(&p);
+        pipeline_feed(&p, SET_S, "a:2|c\n");
+        pipeline_feed(&p, SET_S + 10, "");
+        pipeline_take(&p);
+        assert_int_equal(p.n_items, 2);
+        check_accepted(&p, SET_S + 10);
+        pipeline_check_unique(&p);
+        pipeline_close(&p);
+    }
+}
+
+static void a_moved_part_avoids_timestamped_points(void **state)
+{
+    struct agg_config cfg = clock_config(SET_S);
+    struct pipeline p;
+
+    (void)state;
+    pipeline_open(&p, &cfg);
+    pipeline_feed(&p, SET_S, "a:1|c|T1799996405\na:1|g|T1799996406\n");
+    agg_close_all(p.agg, SET_S);
+    pipeline_feed(&p, SET_S + 5, "a:1|c\na:1|g\nb:1|c\n");
+    agg_clock_stepped(p.agg, SET_S + 5 - 3600);
+    pipeline_take(&p);
+    (void)pipeline_find(&p, "b rate 1799996405=0.1");
+    pipeline_check_unique(&p);
+    pipeline_check_ledger(&p);
+    pipeline_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +367,11 @@ int main(void)
         cmocka_unit_test(
             a_timestamped_point_avoids_the_stamp_of_an_untimed_one),
         cmocka_unit_test(the_far_future_is_rejected_and_the_old_counted),
+        cmocka_unit_test(what_comes_before_the_time_is_known_is_stamped_later),
+        cmocka_unit_test(a_stop_before_the_time_is_known_delivers),
+        cmocka_unit_test(a_step_moves_what_the_intake_would_refuse),
+        cmocka_unit_test(a_step_that_nobody_told_of_is_seen),
+        cmocka_unit_test(a_moved_part_avoids_timestamped_points),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,28 @@ static void small_difference_is_left_alone(void **state)
     assert_int_equal(process_clock_now(&p, &t.clock), START_NS);
 }
 
+static void a_wall_clock_that_lost_its_time_is_not_followed(void **state)
+{
+    const int64_t set_ns = (CLOCK_PLAUSIBLE_S + 1000) * CLOCK_NS_PER_S;
+    struct test_clock t;
+    struct process_clock p;
+
+    (void)state;
+    test_clock_init(&t, 0, set_ns);
+    process_clock_init(&p, &t.clock);
+    test_clock_step(&t, -set_ns);
+    test_clock_advance(&t, CLOCK_NS_PER_S);
+    assert_int_equal(process_clock_rebase_if_stepped(&p, &t.clock), 0);
+    assert_int_equal(process_clock_now(&p, &t.clock), set_ns + CLOCK_NS_PER_S);
+    /* Without a time of its own it follows. */
+    process_clock_init(&p, &t.clock);
+    test_clock_step(&t, 5 * CLOCK_NS_PER_S);
+    assert_int_equal(process_clock_rebase_if_stepped(&p, &t.clock),
+                     5 * CLOCK_NS_PER_S);
+    test_clock_step(&t, set_ns);
+    assert_int_equal(process_clock_rebase_if_stepped(&p, &t.clock), set_ns);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -78,6 +100,7 @@ int main(void)
         cmocka_unit_test(process_time_follows_the_monotonic_clock),
         cmocka_unit_test(step_of_more_than_a_second_is_followed_when_asked),
         cmocka_unit_test(small_difference_is_left_alone),
+        cmocka_unit_test(a_wall_clock_that_lost_its_time_is_not_followed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
