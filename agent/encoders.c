@@ -414,6 +414,7 @@ int encoders_start(struct encoders **out, const struct encoders_opts *opts)
     e->have_endpoint = opts->encode->have_endpoint;
     e->done_seq = store_encoded_seq(opts->store);
     e->awaiting = store_awaits(opts->store);
+    e->phase = store_has_disk(opts->store) ? DISK_LIST : DISK_DONE;
     rc = encoder_create(&e->encoder, opts->store, &e->cfg);
     if (rc == 0)
         rc = uv_async_init(opts->loop, &e->bell, on_bell);

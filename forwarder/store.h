@@ -297,6 +297,7 @@ struct disk_stats {
 
 /** The set (1u << PAYLOAD_...) of kinds that have payloads. */
 unsigned store_kinds(const struct store *s);
+bool store_has_disk(const struct store *s);
 /** Every payload is on disk, too. */
 bool store_is_on_disk(const struct store *s);
 

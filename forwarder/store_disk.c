@@ -173,6 +173,11 @@ int store_sync(struct store *s, unsigned min_age_ms)
 
 /* ---- Spilling ---------------------------------------------------------- */
 
+bool store_has_disk(const struct store *s)
+{
+    return s->disk != NULL;
+}
+
 bool store_is_on_disk(const struct store *s)
 {
     return s->disk != NULL && atomic_load(&s->n_placeless_bytes) == 0;

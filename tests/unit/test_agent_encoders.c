@@ -29,6 +29,7 @@ static _Atomic int n_short; /* times that memory is short */
 static _Atomic uint64_t first_missing;
 static _Atomic uint64_t n_opened;
 static char text[3000];
+static uint64_t disk_life; /* 0: the store has no disk */
 
 int part_iter_open(struct part_iter **out, const struct agg *a, uint64_t seq)
 {
@@ -111,6 +112,7 @@ struct fixture {
     struct encode_config cfg;
     struct encoders *e;
     uint64_t stop_at;
+    uint64_t stop_restored;
     uint64_t last_done;
     int run_dir;
     int n_closed;
@@ -140,8 +142,30 @@ static void on_done(void *arg, uint64_t seq)
         assert_int_equal(st.points[seq - 1].second_s, 5000 + seq);
         stamps_fini(&st);
     }
+    if (disk_life > 0)
+        assert_true(store_is_on_disk(f->s));
     if (seq == f->stop_at)
         encoders_stop(f->e, on_closed, f);
+}
+
+static void on_restored(void *arg)
+{
+    struct fixture *f = arg;
+
+    if (f->stop_restored > 0 &&
+        store_restored(f->s)->accepted.n_samples == f->stop_restored)
+        encoders_stop(f->e, on_closed, f);
+}
+
+/* Behind all parts, and nothing of them is in memory alone. */
+static void on_synced(void *arg, int rc)
+{
+    struct fixture *f = arg;
+
+    assert_int_equal(rc, 0);
+    assert_int_equal(f->last_done, 20);
+    assert_true(store_is_on_disk(f->s));
+    encoders_stop(f->e, on_closed, f);
 }
 
 static void begin(struct fixture *f, size_t max_bytes, int run_dir)
@@ -154,7 +178,12 @@ static void begin(struct fixture *f, size_t max_bytes, int run_dir)
                                .encode = &f->cfg,
                                .run_dir = run_dir,
                                .done = on_done,
+                               .restored = on_restored,
                                .arg = f};
+    const struct store_disk_opts disk = {.run_dir = run_dir, .max_ratio = 1};
+    const struct store_opts so = {.max_bytes = max_bytes,
+                                  .disk = disk_life > 0 ? &disk : NULL,
+                                  .life = disk_life};
 
     memset(f, 0, sizeof(*f));
     memset(text, 'n', sizeof(text));
@@ -163,9 +192,7 @@ static void begin(struct fixture *f, size_t max_bytes, int run_dir)
     atomic_store(&n_opened, 0);
     opts.budget_bytes = store_reserve(reserve, max_bytes);
     assert_int_equal(region_create(&f->r, &opts), 0);
-    assert_int_equal(store_open(&f->s, &f->r,
-                                &(struct store_opts){.max_bytes = max_bytes}),
-                     0);
+    assert_int_equal(store_open(&f->s, &f->r, &so), 0);
     assert_int_equal(uv_loop_init(&f->loop), 0);
     f->run_dir = run_dir;
     f->cfg = (struct encode_config){.encoding = ENCODING_NONE,
@@ -227,6 +254,38 @@ static void the_seconds_are_on_disk_before_a_part_is_done(void **state)
     assert_int_equal(f.last_done, 5);
     end(&f);
     assert_int_equal(unlinkat(fd, STAMPS_FILE, 0), 0);
+    close(fd);
+    rmdir(dir);
+}
+
+static void parts_are_on_disk_before_they_are_done(void **state)
+{
+    char dir[] = "/tmp/retriever-stamps-XXXXXX";
+    struct fixture f;
+    struct payload *p;
+    int fd;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    fd = open(dir, O_RDONLY | O_DIRECTORY);
+    disk_life = 1;
+    begin(&f, 4u << 20, fd);
+    encoders_submit(f.e, 20, 1);
+    encoders_sync(f.e, on_synced, &f);
+    run_loop(&f);
+    end(&f);
+    /* The next life finds them by itself, with nothing else to do. */
+    disk_life = 2;
+    begin(&f, 4u << 20, fd);
+    f.stop_restored = 210;
+    run_loop(&f);
+    while ((p = store_take(f.s)) != NULL)
+        store_settle_delivered(f.s, p);
+    assert_int_equal(store_restored(f.s)->counts.delivered, 210);
+    end(&f);
+    disk_life = 0;
+    assert_int_equal(unlinkat(fd, STAMPS_FILE, 0), 0);
+    assert_int_equal(unlinkat(fd, "payloads", AT_REMOVEDIR), 0);
     close(fd);
     rmdir(dir);
 }
@@ -302,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_become_payloads_in_order),
         cmocka_unit_test(the_seconds_are_on_disk_before_a_part_is_done),
+        cmocka_unit_test(parts_are_on_disk_before_they_are_done),
         cmocka_unit_test(a_full_store_is_evicted_by_the_loop),
         cmocka_unit_test(short_memory_delays_a_part_and_loses_nothing),
         cmocka_unit_test(a_part_that_is_gone_does_not_hold_up_the_next),

@@ -124,7 +124,10 @@ static void each_event_ends_its_stage_and_no_other(void **state)
     assert_int_equal(l.stage, STAGE_DELIVER);
     assert_false(lifecycle_advance(&l, &f, &next));
     assert_int_equal(next, 109 * S - LIFECYCLE_RECEIPT_NS);
-    f.delivered = true;
+    f.delivered = f.unsynced = true;
+    assert_false(lifecycle_advance(&l, &f, &next));
+    assert_int_equal(next, 109 * S - LIFECYCLE_RECEIPT_NS);
+    f.unsynced = false;
     assert_true(lifecycle_advance(&l, &f, &next));
     assert_int_equal(l.stage, STAGE_SAVE);
     assert_true(lifecycle_advance(&l, &f, &next));

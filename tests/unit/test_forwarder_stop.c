@@ -39,6 +39,35 @@ static void an_empty_drain_ends_from_the_loop(void **state)
     assert_int_equal(f->n_idle, 1);
 }
 
+/* With everything on disk there is no use in trying until the deadline. */
+static void a_safe_drain_ends_with_the_first_failure(void **state)
+{
+    struct rig *f = *state;
+
+    f->status = 503;
+    rig_start(f);
+    for (int i = 0; i < 50; i++)
+        rig_put(f, 'a');
+    rig_drain_for(f, 60000);
+    forwarder_set_safe(f->f);
+    stub_run_until(&f->loop, &f->idle, 10000);
+    assert_int_equal(store_counts(f->s)->delivered, 0);
+    /* The next drain is not safe by itself, and delivers. */
+    f->idle = false;
+    f->status = 202;
+    rig_drain_for(f, 60000);
+    stub_run_until(&f->loop, &f->idle, 10000);
+    assert_int_equal(store_counts(f->s)->delivered, 500);
+    /* A safe one delivers as long as the intake takes it. */
+    f->idle = false;
+    for (int i = 0; i < 50; i++)
+        rig_put(f, 'a');
+    rig_drain_for(f, 60000);
+    forwarder_set_safe(f->f);
+    stub_run_until(&f->loop, &f->idle, 10000);
+    assert_int_equal(store_counts(f->s)->delivered, 1000);
+}
+
 static void a_drain_waits_for_what_is_in_flight(void **state)
 {
     struct rig *f = *state;
@@ -284,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_drain_ends_when_the_last_payload_is_settled),
         TEST(an_empty_drain_ends_from_the_loop),
+        TEST(a_safe_drain_ends_with_the_first_failure),
         TEST(a_drain_waits_for_what_is_in_flight),
         TEST(a_drain_at_its_deadline_leaves_the_stalled_in_the_store),
         TEST(a_drain_tries_blocked_routes_again_at_once),
