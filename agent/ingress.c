@@ -188,8 +188,9 @@ static void recover_conn(struct ingress *g, uint32_t i)
     ingress_touch(g);
     g->conn_data_ns[i] =
         atomic_load_explicit(&g->last_data_ns, memory_order_relaxed);
-    if (!sockets_is_conn_of(g->sockets, c->listener, c->fd) ||
-        g->watch.added(g->watch.arg, i) != 0)
+    if (sockets_is_conn_of(g->sockets, c->listener, c->fd))
+        (void)ingress_stream_watch(g, i);
+    else
         ingress_stream_close(g, i);
 }
 

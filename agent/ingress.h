@@ -132,6 +132,10 @@ enum ingress_rc ingress_accept(struct ingress *g, uint32_t source,
 enum ingress_rc ingress_stream_read(struct ingress *g, uint32_t conn,
                                     unsigned max_calls);
 
+/** Have the descriptor of @conn watched. Returns false when that was refused:
+ *  the connection is closed then, and counted as refused. */
+bool ingress_stream_watch(struct ingress *g, uint32_t conn);
+
 /** Apply the complete frames that lie in the buffer of @conn. Returns false when
  *  the connection had to be closed. */
 bool ingress_stream_apply(struct ingress *g, uint32_t conn);

@@ -154,6 +154,12 @@ enum ingress_rc ingress_stream_read(struct ingress *g, uint32_t conn,
             continue;
         if (n < 0 && errno == EAGAIN)
             return rc;
+        if (n < 0 && (errno == ENOMEM || errno == ENOBUFS)) {
+            /* The kernel is short of memory for a moment: what the peer sent is
+             * still there, and closing would throw it away. */
+            ingress_note(g, NOTE_RECEIVE_FAILED, c->listener, errno);
+            return rc;
+        }
         if (n != 1 || st->msg.msg_len == 0) { /* end, or reset by the peer */
             st->msg.msg_len = LANDING_EMPTY;
             ingress_stream_close(g, conn);
@@ -173,11 +179,17 @@ enum ingress_rc ingress_stream_read(struct ingress *g, uint32_t conn,
 
 /* ---- Connections ------------------------------------------------------- */
 
+/* Within the transaction that ends it, or one of its own. */
+static void count_refused(struct ingress *g)
+{
+    region_set(g->region, g->counts->stream_refused,
+               g->counts->stream_refused + 1);
+}
+
 static void refuse(struct ingress *g, uint32_t source, int fd)
 {
     close(fd);
-    region_set(g->region, g->counts->stream_refused,
-               g->counts->stream_refused + 1);
+    count_refused(g);
     region_commit(g->region);
     ingress_note(g, NOTE_STREAM_REFUSED, source, g->landing->n_conns);
 }
@@ -201,11 +213,19 @@ static void take(struct ingress *g, uint32_t source, int fd)
     g->n_free--;
     g->n_live++;
     g->conn_data_ns[i] = clock_mono_ns(&clock_real);
-    rc = g->watch.added(g->watch.arg, i);
-    if (rc != 0) {
-        ingress_note(g, NOTE_STREAM_MEMORY, source, -rc);
-        end(g, i, false, false);
-    }
+    (void)ingress_stream_watch(g, i);
+}
+
+bool ingress_stream_watch(struct ingress *g, uint32_t conn)
+{
+    int rc = g->watch.added(g->watch.arg, conn);
+
+    if (rc == 0)
+        return true;
+    ingress_note(g, NOTE_STREAM_MEMORY, g->landing->conns[conn].listener, -rc);
+    count_refused(g);
+    ingress_stream_close(g, conn);
+    return false;
 }
 
 enum ingress_rc ingress_accept(struct ingress *g, uint32_t source, unsigned max)
