@@ -44,6 +44,13 @@ class Result(unittest.TestResult):
         super().addFailure(test, err)
         self._say("FAIL", test, "\n" + self.failures[-1][1])
 
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            kept = (self.failures if issubclass(err[0], test.failureException)
+                    else self.errors)
+            self._say("FAIL", subtest, "\n" + kept[-1][1])
+
     def addError(self, test, err):
         super().addError(test, err)
         self.t0 = getattr(self, "t0", time.monotonic())

@@ -11,6 +11,7 @@
  * The keeper is the process that loaded this; all others are workers. Each call
  * fails with the error that is its most likely one.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -40,6 +41,9 @@ static enum class failing;
 static uint64_t n_th;
 static char report[256];
 static long keeper;
+typedef int thread_fn(pthread_t *t, const pthread_attr_t *attr,
+                      void *(*run)(void *), void *arg);
+static thread_fn *real_pthread_create;
 static _Atomic uint64_t n_calls;
 static _Atomic unsigned *fired; /* shared by all workers */
 
@@ -60,6 +64,7 @@ __attribute__((constructor)) static void begin(void)
         return;
     fired = (_Atomic unsigned *)page;
     memcpy(report, to, strlen(to) + 1);
+    real_pthread_create = (thread_fn *)dlsym(RTLD_NEXT, "pthread_create");
     n_th = strtoull(n, NULL, 10);
     keeper = syscall(SYS_getpid);
     failing = strcmp(class, "alloc") == 0 ? ALLOC : CALL;
@@ -257,3 +262,23 @@ OURS int epoll_ctl(int ep, int op, int fd, struct epoll_event *e)
 {
     return CALL_INT("epoll_ctl", ENOMEM, SYS_epoll_ctl, ep, op, fd, e);
 }
+
+OURS int pthread_create(pthread_t *t, const pthread_attr_t *attr,
+                        void *(*run)(void *), void *arg)
+{
+    if (real_pthread_create == NULL)
+        real_pthread_create = (thread_fn *)dlsym(RTLD_NEXT, "pthread_create");
+    return fails("pthread_create", EAGAIN)
+               ? EAGAIN
+               : real_pthread_create(t, attr, run, arg);
+}
+
+/* Libraries built for large files ask by these names. */
+#define ALSO(name, other)                                                      \
+    OURS extern __typeof__(name) other __attribute__((alias(#name)))
+
+ALSO(open, open64);
+ALSO(openat, openat64);
+ALSO(pwrite, pwrite64);
+ALSO(mmap, mmap64);
+ALSO(fallocate, fallocate64);
