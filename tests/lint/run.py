@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 
 import banned  # noqa: E402
 import deps    # noqa: E402
+import proofs  # noqa: E402
 import text    # noqa: E402
 import tree    # noqa: E402
 
@@ -46,6 +47,7 @@ CHECKS = {
     "headers": text.check_headers,
     "listed": text.check_listed,
     "lengths": text.check_lengths,
+    "proofs": proofs.check,
     "format": check_format,
 }
 
