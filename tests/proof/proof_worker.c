@@ -76,6 +76,15 @@ static const struct lives_script pool_grows = {
     .n_contexts = 760,
 };
 
+/* Buckets end: zeros for live counters, and contexts that expire. */
+static const struct lives_script buckets_end = {
+    .udp = {"hits:3|c|#a:b\nother:4|c\ntemp:21.5|g\nlat:12|h\nsize:9|d\n"},
+    .gram = {"old:5|c|T1700000001\nold:6|c|T1700000030\n"},
+    .frames = {"s.hits:1|c\ntemp:3|g\n", "s.hits:10|c\nhits:5|c|#a:b\n"},
+    .n_first_bytes = 27,
+    .later_s = 65,
+};
+
 /* ---- Judging ------------------------------------------------------------- */
 
 struct proof {
@@ -283,6 +292,12 @@ static void a_packed_line_survives_a_kill_anywhere(void **state)
     prove(&packed);
 }
 
+static void the_ends_of_buckets_survive_a_kill_anywhere(void **state)
+{
+    (void)state;
+    prove(&buckets_end);
+}
+
 static void a_growing_table_survives_a_kill_anywhere(void **state)
 {
     (void)state;
@@ -300,6 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_survives_a_kill_anywhere),
         cmocka_unit_test(a_packed_line_survives_a_kill_anywhere),
+        cmocka_unit_test(the_ends_of_buckets_survive_a_kill_anywhere),
         cmocka_unit_test(a_growing_table_survives_a_kill_anywhere),
         cmocka_unit_test(a_growing_pool_survives_a_kill_anywhere),
     };

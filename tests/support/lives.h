@@ -6,8 +6,8 @@
  * A life receives what waits on UDP, on Unix datagrams and on a Unix stream whose
  * last frame is not complete, closes the part, encodes, commits, releases and
  * sends; then the rest of the stream comes, and all of that once more. It is the
- * code of the worker in one thread and under a clock that stands still. What
- * comes out must be the same whoever did it.
+ * code of the worker in one thread and under a clock that stands still, but for
+ * one leap at that gate. What comes out must be the same whoever did it.
  *
  * Thread:  one per process; one struct lives per program.
  * Memory:  a few MiB of shared memory.
@@ -30,6 +30,7 @@ struct lives_script {
     size_t n_first_bytes; /* of the frames: what comes before the gate */
     unsigned n_contexts;  /* known before the script begins */
     bool flush_counts;    /* histograms as copies too */
+    unsigned later_s;     /* so much later is it behind the gate */
 };
 
 /* Words that all processes share. */
@@ -45,6 +46,7 @@ struct lives {
     int intake;    /* memfd: what was sent, in order */
     int client[3]; /* UDP, Unix datagram, stream */
     uint64_t base_seq;
+    uint64_t n_parts;      /* closed by the whole script; 0 = not known yet */
     unsigned char *stream; /* all frames */
     size_t n_stream;
     /* A judge's own deliveries, behind those of the intake. */

@@ -250,6 +250,7 @@ static void read_ledger(struct lives *v, struct ledger *l)
     REQUIRE(agg_create(&agg, &v->k.ingest, &cfg) == 0);
     reader_view_of(agg, &view);
     ledger_collect(l, &view, agg, store);
+    v->n_parts = agg_last_closed(agg) - v->base_seq;
     agg_close(agg);
     store_close(store);
 }
