@@ -46,7 +46,7 @@ static const struct lives_script all_kinds = {
     .frames = {"s.hits:1|c\ns.lat:5|h\n", "s.hits:10|c\ns.dist:3|d\n",
                "s.hits:100|c\nold:7|c|T1699999900\n_sc|s.check|1\n"},
     .n_first_bytes = 40, /* behind the second length: the frame is cut */
-    .flush_counts = true,
+    .copy_histograms = true,
 };
 
 /* A line with more values than one transaction takes. */

@@ -83,8 +83,8 @@ void lives_agg_config(const struct lives *v, struct agg_config *cfg)
         .hist_aggregates = HIST_MAX | HIST_MEDIAN | HIST_AVG | HIST_COUNT,
         .percentiles = {95},
         .n_percentiles = 1,
-        .copy_histograms = v->script->flush_counts,
-        .distribution_copy_prefix = v->script->flush_counts ? "dist." : NULL,
+        .copy_histograms = v->script->copy_histograms,
+        .distribution_copy_prefix = v->script->copy_histograms ? "dist." : NULL,
         .life_start_s = NOW_S - 60,
         .seed = {0x123456789abcdefULL, 0xfedcba9876543210ULL},
     };

@@ -29,7 +29,7 @@ struct lives_script {
     const char *frames[LIVES_MAX_DATAGRAMS];
     size_t n_first_bytes; /* of the frames: what comes before the gate */
     unsigned n_contexts;  /* known before the script begins */
-    bool flush_counts;    /* histograms as copies too */
+    bool copy_histograms; /* as distributions, too */
     unsigned later_s;     /* so much later is it behind the gate */
 };
 
