@@ -318,6 +318,12 @@ void lives_maps(const struct lives *v, struct stepper *s)
     s->n_maps = 3;
 }
 
+static void *share(size_t n)
+{
+    return mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                0);
+}
+
 static bool open_memory(struct lives *v)
 {
     const struct landing_opts landing = {.buffer_bytes = 1024,
@@ -340,12 +346,11 @@ static bool open_memory(struct lives *v)
 
     lives_agg_config(v, &cfg);
     agg_reserve(reserve, cfg.context_limit, ingest.budget_bytes);
-    k->sup = mmap(NULL, 8192, PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    v->shared = (struct lives_shared *)((char *)k->sup + 4096);
+    k->sup = share(sizeof(*k->sup));
+    v->shared = share(sizeof(*v->shared));
     v->intake = memfd_create("proof-intake", MFD_CLOEXEC);
     k->env.run_dir = -1;
-    if (k->sup == MAP_FAILED || v->intake < 0 ||
+    if (k->sup == MAP_FAILED || v->shared == MAP_FAILED || v->intake < 0 ||
         region_create(&k->ingest, &ingest) != 0 ||
         region_create(&k->store, &store) != 0 ||
         landing_create(&k->landing, &landing) != 0)
@@ -502,7 +507,8 @@ void lives_close(struct lives *v)
     landing_close(&v->k.landing);
     region_close(&v->k.ingest);
     region_close(&v->k.store);
-    munmap(v->k.sup, 8192);
+    munmap(v->k.sup, sizeof(*v->k.sup));
+    munmap(v->shared, sizeof(*v->shared));
     free(v->stream);
 }
 

@@ -67,12 +67,23 @@ static bool copy_maps(const struct stepper *s)
     return true;
 }
 
+/* A fault there must end the process: cmocka's handler would go on with the
+ * next test in it. */
+static void die_of_faults(void)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        (void)signal(faults[i], SIG_DFL);
+}
+
 static bool judge(const struct stepper *s, char *why)
 {
     int status;
     pid_t pid = fork();
 
     if (pid == 0) {
+        die_of_faults();
         judging = s;
         (void)snprintf(why, WHY_BYTES, "the judge could not copy or fork");
         if (!copy_maps(s))
@@ -94,6 +105,7 @@ static pid_t start(const struct stepper *s)
         return pid;
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
         _exit(EXIT_REFUSED);
+    die_of_faults();
     (void)raise(SIGSTOP);
     s->work(s->arg);
     _exit(0);
