@@ -136,6 +136,11 @@ enum ingress_rc ingress_stream_read(struct ingress *g, uint32_t conn,
  *  the connection is closed then, and counted as refused. */
 bool ingress_stream_watch(struct ingress *g, uint32_t conn);
 
+/** Read to the end of the frame that has begun, and not a byte further. Returns
+ *  false while bytes of it are still to come; true also when the connection is
+ *  gone. */
+bool ingress_stream_finish(struct ingress *g, uint32_t conn);
+
 /** Apply the complete frames that lie in the buffer of @conn. Returns false when
  *  the connection had to be closed. */
 bool ingress_stream_apply(struct ingress *g, uint32_t conn);

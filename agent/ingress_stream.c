@@ -131,50 +131,77 @@ static uint32_t frame_need(const struct landing *l, uint32_t conn)
            le32(landing_half(l, conn, st->half) + st->pos.record);
 }
 
+/* One receive call, in which *alive becomes false when the connection is gone.
+ * INGRESS_MORE: all the room was filled, there may be more. */
+static enum ingress_rc read_once(struct ingress *g, uint32_t conn,
+                                 bool to_frame_end, bool *alive)
+{
+    struct landing_conn *c = &g->landing->conns[conn];
+    uint32_t need = frame_need(g->landing, conn);
+    struct landing_recv *st = landing_conn_arm(g->landing, conn, need);
+    size_t room;
+    int n;
+
+    if (st == NULL) {
+        ingress_note(g, NOTE_STREAM_MEMORY, c->listener, ENOMEM);
+        ingress_stream_close(g, conn);
+        *alive = false;
+        return INGRESS_IDLE;
+    }
+    if (to_frame_end)
+        st->iov.iov_len = need - (st->base_bytes - st->pos.record);
+    room = st->iov.iov_len;
+    do {
+        n = recvmmsg(c->fd, &st->msg, 1, MSG_DONTWAIT, NULL);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return INGRESS_IDLE;
+    if (n < 0 && (errno == ENOMEM || errno == ENOBUFS)) {
+        /* The kernel is short of memory for a moment: what the peer sent is still
+         * there, and closing would throw it away. */
+        ingress_note(g, NOTE_RECEIVE_FAILED, c->listener, errno);
+        return INGRESS_IDLE;
+    }
+    if (n != 1 || st->msg.msg_len == 0) { /* end, or reset by the peer */
+        st->msg.msg_len = LANDING_EMPTY;
+        ingress_stream_close(g, conn);
+        *alive = false;
+        return INGRESS_IDLE;
+    }
+    ingress_touch(g);
+    g->conn_data_ns[conn] =
+        atomic_load_explicit(&g->last_data_ns, memory_order_relaxed);
+    *alive = ingress_stream_apply(g, conn);
+    return *alive && st->msg.msg_len == room ? INGRESS_MORE : INGRESS_SHORT;
+}
+
 enum ingress_rc ingress_stream_read(struct ingress *g, uint32_t conn,
                                     unsigned max_calls)
 {
-    struct landing_conn *c = &g->landing->conns[conn];
     enum ingress_rc rc = INGRESS_IDLE;
+    bool alive = true;
 
     for (unsigned i = 0; i < max_calls; i++) {
-        struct landing_recv *st =
-            landing_conn_arm(g->landing, conn, frame_need(g->landing, conn));
-        size_t room;
-        int n;
+        enum ingress_rc got = read_once(g, conn, false, &alive);
 
-        if (st == NULL) {
-            ingress_note(g, NOTE_STREAM_MEMORY, c->listener, ENOMEM);
-            ingress_stream_close(g, conn);
-            return rc;
-        }
-        room = st->iov.iov_len;
-        n = recvmmsg(c->fd, &st->msg, 1, MSG_DONTWAIT, NULL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return rc;
-        if (n < 0 && (errno == ENOMEM || errno == ENOBUFS)) {
-            /* The kernel is short of memory for a moment: what the peer sent is
-             * still there, and closing would throw it away. */
-            ingress_note(g, NOTE_RECEIVE_FAILED, c->listener, errno);
-            return rc;
-        }
-        if (n != 1 || st->msg.msg_len == 0) { /* end, or reset by the peer */
-            st->msg.msg_len = LANDING_EMPTY;
-            ingress_stream_close(g, conn);
-            return rc;
-        }
-        rc = INGRESS_SHORT;
-        ingress_touch(g);
-        g->conn_data_ns[conn] =
-            atomic_load_explicit(&g->last_data_ns, memory_order_relaxed);
-        if (!ingress_stream_apply(g, conn))
-            return rc;
-        if (st->msg.msg_len < room)
+        if (got != INGRESS_IDLE)
+            rc = INGRESS_SHORT;
+        if (got != INGRESS_MORE)
             return rc;
     }
     return INGRESS_MORE;
+}
+
+bool ingress_stream_finish(struct ingress *g, uint32_t conn)
+{
+    const struct landing_conn *c = &g->landing->conns[conn];
+    bool alive = true;
+
+    while (alive && !landing_at_frame_end(c)) {
+        if (read_once(g, conn, true, &alive) == INGRESS_IDLE && alive)
+            return false;
+    }
+    return true;
 }
 
 /* ---- Connections ------------------------------------------------------- */

@@ -543,10 +543,13 @@ int cmd_run(int argc, char **argv)
     if (keeper_on_trial(&k))
         return keeper_trial(&k, keeper_configure(&k, &cc.sources));
     status = start(&k, &cc.sources);
-    if (status != 0)
+    if (status != 0) {
         keeper_fall_back(&k);
-    else
+    } else {
+        keeper_take_kept_conns(&k);
         status = keeper_run(&k);
+        keeper_keep_conns(&k);
+    }
     keeper_fini(&k);
     return status;
 }

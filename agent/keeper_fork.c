@@ -138,7 +138,7 @@ static bool recorded_conn(const struct keeper *k, int fd)
 
 /* Accepted, and the worker died before it wrote that down: nothing was read
  * from it yet. */
-static bool adopt_conn(struct keeper *k, int fd)
+bool keeper_adopt_conn(struct keeper *k, int fd)
 {
     for (uint32_t s = 0; s < k->sockets.n; s++) {
         if (k->sockets.entries[s].kind != SOCKET_UNIXSTREAM ||
@@ -156,7 +156,8 @@ static void sort_out_fd(void *arg, int fd)
 {
     struct keeper *k = arg;
 
-    if (in_set(&k->kept, fd) || recorded_conn(k, fd) || adopt_conn(k, fd))
+    if (in_set(&k->kept, fd) || recorded_conn(k, fd) ||
+        keeper_adopt_conn(k, fd))
         return;
     close(fd);
 }

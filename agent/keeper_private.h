@@ -2,9 +2,9 @@
 /*
  * The keeper's parts: start and end (keeper.c), signals and time
  * (keeper_watch.c), the worker's process (keeper_worker.c, keeper_fork.c), the
- * last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c), the
- * upgrade to another image of the program and its other side (keeper_upgrade.c,
- * keeper_inherit.c).
+ * last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c),
+ * connections over a restart (keeper_conns.c), the upgrade to another image of the
+ * program and its other side (keeper_upgrade.c, keeper_inherit.c).
  *
  * Thread:  the keeper's.
  * Memory:  none of its own.
@@ -45,6 +45,16 @@ int keeper_start_worker(struct keeper *k);
 /** The worker is gone with that wait status, no other lives: roll back what it
  *  left open, adopt its connections, close the rest of its descriptors. */
 void keeper_after_worker(struct keeper *k, int status);
+
+/** @fd is a connection of a listener of ours that nothing was read from: give it a
+ *  place in the landing zone. Returns false when it is none, or there is no
+ *  place. */
+bool keeper_adopt_conn(struct keeper *k, int fd);
+
+/** Before the first worker: take the connections that the service manager kept.
+ *  Behind the last one: have it keep those that the worker left. */
+void keeper_take_kept_conns(struct keeper *k);
+void keeper_keep_conns(struct keeper *k);
 
 /** No worker will do it: count what is left and write the receipt. Returns the
  *  exit status it means. */

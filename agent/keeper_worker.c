@@ -60,6 +60,8 @@ _Noreturn static void be_worker(struct keeper *k, pid_t keeper)
     (void)umask(077);
     raise_oom_score();
     watch_keeper(k, keeper);
+    if (!k->shares_table)
+        k->env.n_keep_conns = 0; /* they would end with this process */
     status = worker_main(&k->env);
     if (getppid() != keeper) {
         /* Nobody else is left to do it; the receipt may be printed already. */

@@ -149,6 +149,14 @@ static inline uint32_t landing_filled(const struct landing_recv *st)
            (st->msg.msg_len == LANDING_EMPTY ? 0 : st->msg.msg_len);
 }
 
+/** Nothing of a frame that is not complete was taken from the connection. */
+static inline bool landing_at_frame_end(const struct landing_conn *c)
+{
+    const struct landing_recv *st = &c->states[c->cur & 1];
+
+    return landing_filled(st) == st->pos.record;
+}
+
 static inline unsigned char *landing_half(const struct landing *l, uint32_t i,
                                           uint32_t half)
 {

@@ -7,6 +7,8 @@
 #include "agent/notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,4 +138,30 @@ int notify_store(const struct notify *n, const char *name, const int *fds,
 int notify_unstore(const struct notify *n, const char *name)
 {
     return send_pair(n, "FDSTOREREMOVE=1", "FDNAME", name, 0);
+}
+
+/* The manager closes the descriptor when it comes to the message; one that does not
+ * know the word closes it as one that nobody asked it to keep. */
+int notify_barrier(const struct notify *n)
+{
+    static const char text[] = "BARRIER=1";
+    struct pollfd pfd;
+    int rc = 0;
+    int p[2];
+
+    if (n->n_to == 0)
+        return 0;
+    if (pipe2(p, O_CLOEXEC) != 0)
+        return -errno;
+    rc = send_message(n, text, sizeof(text) - 1, &p[1], 1, 0);
+    close(p[1]);
+    pfd = (struct pollfd){.fd = p[0]};
+    if (rc == 0) {
+        int ready = poll(&pfd, 1, NOTIFY_WAIT_MS); /* POLLHUP */
+
+        if (ready <= 0)
+            rc = ready == 0 ? -ETIMEDOUT : -errno;
+    }
+    close(p[0]);
+    return rc;
 }

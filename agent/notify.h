@@ -42,7 +42,12 @@ int notify_stopping(const struct notify *n, const char *status);
 int notify_store(const struct notify *n, const char *name, const int *fds,
                  unsigned n_fds);
 
-/** Have the manager close everything it keeps under @name. Returns 0 or -errno. */
+/** Have the manager close everything it keeps under @name. It does so when it comes
+ *  to it: see notify_barrier(). Returns 0 or -errno. */
 int notify_unstore(const struct notify *n, const char *name);
+
+/** Wait until the manager has obeyed all earlier messages. Returns 0, -ETIMEDOUT
+ *  or -errno. */
+int notify_barrier(const struct notify *n);
 
 #endif

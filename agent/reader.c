@@ -260,7 +260,8 @@ static void on_tick(uv_timer_t *t)
     struct reader *r = t->data;
 
     reader_read_drops(r);
-    ingress_stream_idle(&r->g);
+    if (!r->drained) /* what is still open is the next life's */
+        ingress_stream_idle(&r->g);
     r->g.accept_paused = false;
 }
 
@@ -480,9 +481,10 @@ static int init_memory(struct reader *r)
 
     r->conn_polls = calloc(n, sizeof(*r->conn_polls));
     r->conn_watched = calloc(n, sizeof(*r->conn_watched));
+    r->conn_kept = calloc(n, sizeof(*r->conn_kept));
     r->order_mem = calloc(READER_RING, sizeof(struct order));
     if (r->conn_polls == NULL || r->conn_watched == NULL ||
-        r->order_mem == NULL)
+        r->conn_kept == NULL || r->order_mem == NULL)
         return -ENOMEM;
     (void)sem_init(&r->served, 0, 0);
     spsc_init(&r->orders, r->order_mem, READER_RING, sizeof(struct order));
@@ -500,6 +502,7 @@ static void destroy(struct reader *r)
     agg_close(r->agg);
     free(r->conn_polls);
     free(r->conn_watched);
+    free(r->conn_kept);
     free(r->order_mem);
     free(r);
 }

@@ -8,6 +8,8 @@
  *
  * Sockets that somebody else holds too are never stopped, for that would act on
  * the socket for ever, for the successor as well: they are emptied once.
+ * Connections that the service manager will keep are read to the end of a frame,
+ * since only what the kernel still holds goes to the next life.
  *
  * All of this may be done again by a successor: each step is idempotent.
  */
@@ -21,6 +23,7 @@
 
 #define CALLS 64u /* receive calls per source and round */
 #define WITHOUT_BARRIER_NS UINT64_C(20000000)
+#define FRAME_END_NS UINT64_C(100000000) /* for the rest of frames that began */
 
 static uint64_t now_ns(void)
 {
@@ -52,7 +55,7 @@ static bool sweep_conns(struct reader *r)
     bool more = false;
 
     for (uint32_t i = 0; i < l->n_conns && r->g.n_live > 0; i++) {
-        if (l->conns[i].fd < 0)
+        if (l->conns[i].fd < 0 || r->conn_kept[i])
             continue;
         if (r->drained)
             ingress_stream_stop(&r->g, i);
@@ -130,6 +133,52 @@ static void wait_for_senders(struct reader *r, uint64_t latest_ns)
     }
 }
 
+/* ---- Connections that go on --------------------------------------------- */
+
+/* What they sent so far is taken now: should the unit be stopped for good, the
+ * manager throws away what is left. */
+static void choose_kept(struct reader *r)
+{
+    const struct landing *l = r->opts.landing;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < l->n_conns && n < r->opts.n_keep_conns; i++) {
+        if (l->conns[i].fd < 0 ||
+            !r->opts.sockets->entries[l->conns[i].listener].stored)
+            continue;
+        (void)uv_poll_stop(&r->conn_polls[i]);
+        (void)ingress_stream_read(&r->g, i, CALLS);
+        r->conn_kept[i] = l->conns[i].fd >= 0;
+        n += r->conn_kept[i];
+    }
+}
+
+/* A client that writes length and content apart is in between for microseconds;
+ * one that is later than FRAME_END_NS is closed, and told so. */
+static void finish_frames(struct reader *r, uint64_t latest_ns)
+{
+    const struct timespec ms = {.tv_nsec = 1000000};
+    const struct landing *l = r->opts.landing;
+    uint64_t end_ns = now_ns() + FRAME_END_NS;
+    bool open = true;
+
+    if (end_ns > latest_ns)
+        end_ns = latest_ns;
+    while (open) {
+        bool over = now_ns() >= end_ns;
+
+        open = false;
+        for (uint32_t i = 0; i < l->n_conns; i++) {
+            if (!r->conn_kept[i] || ingress_stream_finish(&r->g, i))
+                continue;
+            r->conn_kept[i] = !over; /* the sweep ends it */
+            open = open || !over;
+        }
+        if (open)
+            (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ms, NULL);
+    }
+}
+
 uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
 {
     struct landing *l = r->opts.landing;
@@ -137,11 +186,13 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
     reader_unwatch_sockets(r);
     r->drained = true;
     stop_sources(r);
+    choose_kept(r);
+    finish_frames(r, latest_ns);
     (void)reader_sweep(r, latest_ns);
     wait_for_senders(r, latest_ns);
     (void)reader_sweep(r, latest_ns);
     for (uint32_t i = 0; i < l->n_conns; i++) {
-        if (l->conns[i].fd >= 0)
+        if (l->conns[i].fd >= 0 && !r->conn_kept[i])
             ingress_stream_close(&r->g, i);
     }
     reader_read_drops(r);

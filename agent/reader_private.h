@@ -37,6 +37,7 @@ struct reader {
     bool watched[SOCKETS_MAX];
     uv_poll_t *conn_polls;
     bool *conn_watched;
+    bool *conn_kept; /* drained, and the next life's */
     bool accept_stopped;
 
     uint64_t no_step_before_ns; /* when the wall clock is looked at again */

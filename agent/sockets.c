@@ -201,14 +201,20 @@ static void open_dogstatsd(struct opening *o)
         open_url(o, c->dogstatsd_sockets.items[i]);
 }
 
-/* Before anything is bound: what is not asked for any more may be in the way. */
+/* Before anything is bound: what is not asked for any more may be in the way, for
+ * as long as the manager holds it. */
 static void release_unwanted(const struct opening *found, struct sockets *s,
                              const struct notify *manager)
 {
+    uint32_t n_before = s->n;
+
     for (uint32_t i = s->n; i-- > 0;) {
         if (is_ours_from_before(&s->entries[i]) && !found->taken[i])
             sockets_release(s, i, manager);
     }
+    if (s->n < n_before && notify_barrier(manager) != 0)
+        log_warn("sockets", "the service manager has not let go of a socket "
+                            "yet: its port may still be taken");
 }
 
 static void open_all(struct opening *o)
@@ -290,5 +296,8 @@ void sockets_close(struct sockets *s)
 {
     for (uint32_t i = 0; i < s->n; i++)
         sockets_close_entry(&s->entries[i]);
+    free(s->kept_conns);
+    s->kept_conns = NULL;
+    s->n_kept_conns = 0;
     s->n = 0;
 }

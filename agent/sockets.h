@@ -4,7 +4,8 @@
  * life of the agent, read by the workers. Also the control socket.
  *
  * Thread:  opened by the keeper before the first fork; constant afterwards.
- * Memory:  one embedded struct of SOCKETS_MAX entries.
+ * Memory:  one embedded struct of SOCKETS_MAX entries, and at start the numbers of
+ *          kept connections, as many as the service manager handed over.
  * Promise: a path is unlinked only while it still is the one we made.
  */
 #ifndef RETRIEVER_AGENT_SOCKETS_H
@@ -46,7 +47,12 @@ struct socket_entry {
 struct sockets {
     struct socket_entry entries[SOCKETS_MAX];
     uint32_t n;
+    int *kept_conns; /* connections of our life before; taken by the keeper */
+    uint32_t n_kept_conns;
 };
+
+/** The manager keeps all connections under this name. */
+#define SOCKETS_CONN_NAME "retriever-connection"
 
 /** Bind everything the configuration asks for, behind adopting what @manager hands
  *  over (LISTEN_FDS): the sockets of a socket unit, and those of our life before

@@ -165,6 +165,19 @@ static void find_origin(struct socket_entry *e, const char *name,
              e->stored || e->orphan ? "kept" : "socket-unit");
 }
 
+/* The landing zone for it is made later. */
+static bool take_conn(struct sockets *s, int fd)
+{
+    int *more = realloc(s->kept_conns, (s->n_kept_conns + 1) * sizeof(*more));
+
+    if (more == NULL)
+        return false;
+    s->kept_conns = more;
+    s->kept_conns[s->n_kept_conns++] = fd;
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return true;
+}
+
 static void refuse(int fd, const char *name, const struct notify *manager)
 {
     log_warn(MODULE,
@@ -198,6 +211,8 @@ static void adopt(struct sockets *s, const struct config *cfg, int fd,
     enum socket_kind kind = SOCKET_UDP;
     struct socket_entry *e = NULL;
 
+    if (strcmp(name, SOCKETS_CONN_NAME) == 0 && take_conn(s, fd))
+        return;
     if (kind_of(fd, &kind) == 0)
         e = sockets_fresh(s, kind);
     if (e == NULL) {

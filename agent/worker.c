@@ -366,6 +366,7 @@ static int start_reader(struct worker *w)
         .quiet_rejects = c->dogstatsd_disable_verbose_logs,
         .clock = &env->sup->clock,
         .stream_idle_s = c->stream_idle_s,
+        .n_keep_conns = env->n_keep_conns,
         .serving = &env->sup->serving,
     };
 

@@ -34,6 +34,7 @@ struct worker_env {
     int httpd_module; /* of retriever-httpd.so, -1 = missing */
     int run_dir;      /* descriptor of run_path, -1 = none */
     uint64_t seed[2]; /* hashes of the ingest region */
+    uint32_t n_keep_conns; /* connections that go on in the next life at most */
     bool has_start;   /* a fresh ingest region goes on from start */
     struct agg_start start;
     uint64_t life;        /* names this life in the payload segments */

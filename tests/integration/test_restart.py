@@ -76,7 +76,7 @@ class Manager:
                     fds = list(struct.unpack("%di" % (len(data) // 4), data))
             lines = text.decode().split("\n")
             with self.cond:
-                if self.agent is not None and pid != self.agent.proc.pid:
+                if pid != os.getpid() and pid != self.agent.proc.pid:
                     self.strangers += 1
                 self._obey(dict(l.split("=", 1) for l in lines), fds)
                 self.lines += lines
@@ -84,12 +84,11 @@ class Manager:
 
     def _obey(self, d, fds):
         name = d.get("FDNAME")
-        if d.get("FDSTORE") == "1":
-            for fd in fds:
-                if len(self.store) < self.max:
-                    self.store.append((name, fd))
-                else:
-                    os.close(fd)
+        for fd in fds:
+            if d.get("FDSTORE") == "1" and len(self.store) < self.max:
+                self.store.append((name, fd))
+            else:
+                os.close(fd)  # BARRIER=1 waits for that
         if d.get("FDSTOREREMOVE") == "1":
             for n, fd in self.store:
                 if n == name:
@@ -115,8 +114,19 @@ class Manager:
                                    "stream": self.agent.stream})
         return self.agent
 
+    def settle(self):
+        """What the dead have sent is obeyed before the next life, as systemd does
+        it."""
+        with self.cond:
+            self.n_settled = getattr(self, "n_settled", 0) + 1
+            line = "SETTLED=%d" % self.n_settled
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(line.encode(), self.sock.getsockname())
+        self.wait_for(line)
+
     def stop(self):
         receipt = self.agent.stop()
+        self.settle()
         self.case.assert_all_delivered(receipt)
         self.case.assertEqual(self.strangers, 0)
         return receipt
@@ -127,6 +137,7 @@ class Manager:
         self.agent.kill()
         if worker is not None:
             eventually(lambda: self._is_gone(worker), what="the worker's end")
+        self.settle()
 
     @staticmethod
     def _is_gone(pid):
@@ -159,12 +170,18 @@ def steady(kind, where, name, ready, over, pipe):
     make = {"udp": Udp, "uds": Uds, "stream": Stream}[kind]
     client = make(where)
     data = ("%s:1|c" % name).encode()
+    if kind == "stream":  # some lengths come apart from their content
+        frame = struct.pack("<I", len(data)) + data
     accepted = reconnects = 0
     ready.release()
     try:
         while not over.is_set():
             try:
-                client.send(data)
+                if kind == "stream" and accepted % 3 == 0:
+                    client.s.sendall(frame[:accepted % 5])
+                    client.s.sendall(frame[accepted % 5:])
+                else:
+                    client.send(data)
                 accepted += 1
             except OSError as e:
                 if kind != "stream" or e.errno not in GONE:
@@ -205,17 +222,20 @@ class Load:
             case.assertTrue(ready.acquire(timeout=60))
 
     def end(self, case):
-        """What was accepted, by kind; nobody may have met an error."""
+        """What was accepted, by kind, and how often the stream was connected anew;
+        nobody may have met an error."""
         self.over.set()
         sent = {}
+        anew = 0
         for kind, p, pipe in self.jobs:
             case.assertTrue(pipe.poll(60), kind + ": the sender hangs")
             error, accepted, reconnects = pipe.recv()
             case.assertIsNone(error)
             case.assertGreater(accepted, 0)
             sent[kind] = accepted
+            anew += reconnects
             p.join()
-        return sent
+        return sent, anew
 
 
 class Restarts(Case):
@@ -228,14 +248,16 @@ class Restarts(Case):
         receipts = []
         gaps = []
         for i in range(n):
-            # The pause is the scenario: a restart at a random instant.
-            select.select([], [], [], self.rng.uniform(0, 0.3))
+            # The pause is the scenario: a restart at a random instant. Each life
+            # takes a second's stamp: the long run is no faster than those.
+            select.select([], [], [], self.rng.uniform(0, 1.5 if LONG else
+                                                       0.3))
             receipts.append(manager.stop())
             t0 = time.monotonic()
             agent = manager.start()
             gaps.append((time.monotonic() - t0) * 1000)
             self.assertEqual(agent.port, port)
-        sent = load.end(self)
+        sent, anew = load.end(self)
         receipts.append(manager.stop())
         self.assertEqual(inodes, [os.stat(p).st_ino
                                   for p in (agent.uds, agent.stream)])
@@ -246,22 +268,25 @@ class Restarts(Case):
             sum(r["kernel_drops"]["udp"] for r in receipts), drops)
         totals = self.intake_used.stop()
         got = {k: self.sum_of(totals, "restart." + k) for k in Load.KINDS}
-        self.assertEqual(sum(got.values()),
-                         sum(r["delivered"] for r in receipts))
         self.assertEqual(totals["errors"], [])
         self.assertEqual(totals["replaced_points"], 0)
+        self.assertEqual(sum(got.values()),
+                         sum(r["delivered"] for r in receipts))
         self.assertEqual(got["uds"], sent["uds"])
         self.assertEqual(got["stream"], sent["stream"])
         self.assertEqual(got["udp"], sent["udp"] - drops)
         gaps.sort()
-        print("%d restarts, %s sent, udp drops %d, start to READY: median "
-              "%.0f ms, max %.0f ms" % (n, sent, drops, gaps[len(gaps) // 2],
-                                        gaps[-1]), flush=True)
+        print("%d restarts, %s sent, udp drops %d, streams connected anew %d, "
+              "start to READY: median %.0f ms, max %.0f ms" % (
+                  n, sent, drops, anew, gaps[len(gaps) // 2], gaps[-1]),
+              flush=True)
+        return anew
 
     def test_the_store_keeps_sockets_over_restarts_under_load(self):
         self.intake_used = self.intake()
         manager = Manager(self, self.intake_used)
-        self.restart_often(manager, 1000 if LONG else 15)
+        anew = self.restart_often(manager, 1000 if LONG else 15)
+        self.assertEqual(anew, 0)
         self.assertEqual(len(manager.names()), 3, manager.names())
 
     def test_a_socket_unit_keeps_sockets_over_restarts_under_load(self):
@@ -318,6 +343,93 @@ class Restarts(Case):
         self.assertEqual(self.sum_of(intake.stop(), "gap"),
                          3 * 3 * 5)
         self.assertEqual(receipt["left_for_successor"], 0)
+
+
+class Connections(Case):
+    def test_they_go_on_at_the_end_of_a_frame(self):
+        intake = self.intake()
+        manager = Manager(self, intake)
+        agent = manager.start()
+        whole, between, half = (Stream(agent.stream) for _ in range(3))
+        frame = struct.pack("<I", 6) + b"go:1|c"
+        whole.s.sendall(frame)
+        between.s.sendall(frame + frame[:3])
+        half.s.sendall(frame + frame[:7])
+        eventually(lambda: agent.status()["received"]["samples"] == 3,
+                   what="all of them being read")
+        # One is completed while the stop waits for it, the other never is.
+        agent.proc.send_signal(signal.SIGTERM)
+        manager.wait_for("STOPPING=1")
+        between.s.sendall(frame[3:])
+        receipt = manager.stop()
+        self.assertEqual(receipt["rejected"], {"truncated": 1})
+        self.assertEqual(receipt["delivered"], 4)
+        self.assertRaises(OSError, half.s.sendall, frame[7:])
+        self.assertEqual(manager.names().count("retriever-connection"), 2)
+        whole.s.sendall(frame[:2])
+        between.s.sendall(frame)
+        between.close()  # and its last words are read
+        manager.start()
+        self.assertEqual(manager.names().count("retriever-connection"), 0)
+        whole.s.sendall(frame[2:])
+        whole.close()
+        receipt = manager.stop()
+        self.assertEqual(receipt["delivered"], 2)
+        self.assertEqual(receipt["rejected"], {})
+        self.assertEqual(manager.names().count("retriever-connection"), 0)
+        self.assertEqual(self.sum_of(intake.stop(), "go"), 6)
+
+    def test_a_worker_may_die_behind_the_drain(self):
+        intake = self.intake("--latency", "300")
+        manager = Manager(self, intake)
+        agent = manager.start()
+        clients = [Stream(agent.stream) for _ in range(100)]
+        for c in clients:
+            c.send("kept:1|c")
+        eventually(lambda: agent.status()["received"]["samples"] == 100,
+                   what="all of them being read")
+        worker = agent.worker_pid()
+        agent.proc.send_signal(signal.SIGTERM)
+        eventually(lambda: intake.get("/totals")["requests"] > 0 or
+                   agent.proc.poll() is not None, what="a request")
+        try:
+            os.kill(worker, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        manager.stop()
+        # As many as there is room for behind the three listeners.
+        n = manager.names().count("retriever-connection")
+        self.assertEqual(n, manager.max - 3)
+        sent = 0
+        for c in clients:
+            try:
+                c.send("kept:1|c")
+                sent += 1
+            except OSError:
+                pass
+        self.assertEqual(sent, n)
+        manager.start()
+        self.assertEqual(manager.stop()["delivered"], n)
+        self.assertEqual(self.sum_of(intake.stop(), "kept"), 100 + n)
+
+    def test_fewer_places_in_the_next_life(self):
+        manager = Manager(self, self.intake())
+        agent = manager.start()
+        clients = [Stream(agent.stream) for _ in range(10)]
+        for c in clients:
+            c.send("a:1|c")
+        eventually(lambda: agent.status()["received"]["samples"] == 10,
+                   what="all of them being read")
+        manager.stop()
+        self.assertEqual(manager.names().count("retriever-connection"), 10)
+        agent = manager.start(DD_STREAM_MAX_CONNECTIONS=4)
+        agent.err.wait_for("no place any more.*connections=6")
+        for c in clients:
+            try:
+                c.send("a:1|c")
+            except OSError:
+                pass
+        self.assertEqual(manager.stop()["delivered"], 4)
 
 
 class Protocol(Case):
@@ -400,7 +512,6 @@ class Protocol(Case):
         manager = Manager(self, intake)
         agent = manager.start()
         old = Uds(agent.uds)
-        waiting = Stream(agent.stream)
         manager.stop()
         old.send("orphan:1|c")
         os.unlink(agent.uds)
@@ -415,7 +526,6 @@ class Protocol(Case):
         manager.start()
         Uds(agent.uds).send("orphan:1|c")
         manager.stop()
-        waiting.close()
         self.assertEqual(self.sum_of(intake.stop(), "orphan"), 4)
 
     def test_what_is_no_socket_of_ours_is_refused(self):

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the service manager is told: the bytes, the descriptors, and no waiting. */
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -227,6 +229,34 @@ static void a_manager_that_does_not_read_is_not_waited_for(void **state)
                     NOTIFY_WAIT_MS * UINT64_C(20000000));
 }
 
+static void *obey_one(void *arg)
+{
+    int fds[NOTIFY_MAX_FDS];
+    int manager = *(int *)arg;
+    struct pollfd pfd = {.fd = manager, .events = POLLIN};
+
+    assert_int_equal(poll(&pfd, 1, 20000), 1);
+    assert_int_equal(get(manager, "BARRIER=1", fds), 1);
+    close(fds[0]);
+    return NULL;
+}
+
+static void a_barrier_ends_when_the_manager_came_to_it(void **state)
+{
+    struct fixture *f = *state;
+    int fds[NOTIFY_MAX_FDS];
+    pthread_t thread;
+    struct notify n;
+
+    assert_int_equal(notify_init(&n), 0);
+    assert_int_equal(notify_barrier(&n), -ETIMEDOUT);
+    assert_int_equal(get(f->manager, "BARRIER=1", fds), 1);
+    close(fds[0]);
+    assert_int_equal(pthread_create(&thread, NULL, obey_one, &f->manager), 0);
+    assert_int_equal(notify_barrier(&n), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +272,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             a_manager_that_does_not_read_is_not_waited_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_barrier_ends_when_the_manager_came_to_it, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

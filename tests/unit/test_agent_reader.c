@@ -44,6 +44,7 @@ struct fixture {
     bool drained;
     unsigned n_paused;
     uint64_t n_left;
+    uint32_t n_keep_conns;
 };
 
 static const struct config cfg;
@@ -94,6 +95,7 @@ static void start(struct fixture *f)
         .parser = &parser,
         .clock = &f->clock,
         .serving = &f->serving,
+        .n_keep_conns = f->n_keep_conns,
     };
 
     assert_int_equal(reader_start(&f->reader, &opts, 0), 0);
@@ -431,6 +433,68 @@ static void a_held_socket_is_emptied_and_goes_on_receiving(void **state)
     close(gram);
 }
 
+/* Everything that is connected is accepted and read behind this. */
+static void take_all(struct fixture *f, uint64_t token)
+{
+    reader_order(f->reader, READER_CLOSE_ALL, token);
+    while (f->closed_token != token)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+}
+
+static unsigned count_open(const struct fixture *f)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < N_CONNS; i++) {
+        if (f->landing.conns[i].fd < 0)
+            continue;
+        assert_true(landing_at_frame_end(&f->landing.conns[i]));
+        n++;
+    }
+    return n;
+}
+
+static void kept_connections_go_on_at_the_end_of_a_frame(void **state)
+{
+    struct fixture *f = *state;
+    int fds[N_CONNS];
+
+    f->s.entries[STREAM].shared_outside = true;
+    f->s.entries[STREAM].stored = true;
+    end(f);
+    f->drained = false;
+    f->n_keep_conns = N_CONNS;
+    start(f);
+    for (unsigned i = 0; i < N_CONNS; i++) {
+        fds[i] = connect_to(f->stream, SOCK_STREAM);
+        send_frame(fds[i], "a:1|c", 5);
+    }
+    send_frame(fds[0], "b:", 5); /* never ends */
+    take_all(f, 1);
+    end(f);
+    f->drained = false;
+    assert_int_equal(f->counts.aggregated, 3);
+    assert_int_equal(f->counts.rejected[DSD_TRUNCATED], 1);
+    assert_closed(fds[0]);
+    assert_int_equal(count_open(f), 2);
+    send_frame(fds[1], "a:1|c", 5); /* while nobody reads */
+    send_frame(fds[2], "a:1|c", 5);
+    close(fds[2]);
+    f->n_keep_conns = 1;
+    f->n_parts = 0; /* the part is announced again */
+    start(f);       /* takes them as a successor does */
+    end(f);
+    assert_int_equal(f->counts.aggregated, 5);
+    assert_int_equal(f->counts.rejected[DSD_TRUNCATED], 1);
+    assert_int_equal(count_open(f), 1);
+    send_frame(fds[1], "a:1|c", 5);
+    for (unsigned i = 0; i < N_CONNS; i++)
+        close(f->landing.conns[i].fd);
+    close(fds[0]);
+    close(fds[1]);
+    f->s.entries[STREAM].stored = false; /* its path ends with this test */
+}
+
 /* ---- What a dead predecessor left -------------------------------------- */
 
 static void leave_batch(struct fixture *f, int gram)
@@ -515,6 +579,7 @@ int main(void)
         T(closing_takes_what_was_sent_before_the_order),
         T(after_the_drain_senders_are_told),
         T(a_held_socket_is_emptied_and_goes_on_receiving),
+        T(kept_connections_go_on_at_the_end_of_a_frame),
         T(received_and_not_applied_is_applied_by_the_next),
         T(a_record_that_killed_two_is_skipped),
         T(a_connection_without_descriptor_keeps_its_whole_frames),
