@@ -374,7 +374,8 @@ static void on_bell(uv_async_t *bell)
         break;
     case CALL_SYNCED:
         answer(e, 0);
-        e->synced(e->synced_arg, c.rc);
+        if (e->closed == NULL)
+            e->synced(e->synced_arg, c.rc);
         break;
     }
     if (ended && !uv_is_closing((uv_handle_t *)bell)) {

@@ -195,7 +195,8 @@ uint64_t store_encoded_seq(const struct store *s);
 int store_write_drafts(struct store *s, struct payload_draft *drafts,
                        size_t n_drafts, uint64_t *need);
 /** Drop the oldest payloads that lie on disk (counted) until @n bytes fit there.
- *  Returns 0, or STORE_FULL when nothing is left to drop. Loop. */
+ *  Returns 0, or STORE_FULL when nothing is left to drop, or while it is not known
+ *  what is the oldest. Loop. */
 int store_make_disk_room(struct store *s, uint64_t n);
 
 /** What is on disk since before: store_list() once, any thread but the reader;

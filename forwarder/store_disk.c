@@ -115,10 +115,13 @@ static bool on_disk(const struct store *s, uint32_t i)
     return s->entries[i].fixed.segment != 0;
 }
 
+/* The oldest is known when all was read, and that begins with the freshest: until
+ * then nothing goes, and what finds no room waits in memory. */
 int store_make_disk_room(struct store *s, uint64_t n)
 {
-    while (s->disk != NULL &&
-           disk_is_full(s->disk, n, atomic_load(&s->n_placeless_bytes))) {
+    if (s->disk == NULL || !disk_all_read(s->disk))
+        return STORE_FULL;
+    while (disk_is_full(s->disk, n, atomic_load(&s->n_placeless_bytes))) {
         uint32_t i = store_oldest(s, on_disk);
 
         if (i == NO_ENTRY)
@@ -142,6 +145,9 @@ static int write_entry(struct store *s, uint32_t i)
     struct disk_place p;
     int rc = disk_append(s->disk, &r, body, body + f.n_bytes, 0, &p);
 
+    if (rc == DISK_FULL &&
+        store_make_disk_room(s, segment_record_size(&r)) == 0)
+        rc = disk_append(s->disk, &r, body, body + f.n_bytes, 0, &p);
     if (rc != 0)
         return rc;
     f.segment = p.segment;

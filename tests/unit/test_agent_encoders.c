@@ -148,13 +148,16 @@ static void on_done(void *arg, uint64_t seq)
         encoders_stop(f->e, on_closed, f);
 }
 
+/* Called for the end, too, when nothing more came. */
 static void on_restored(void *arg)
 {
     struct fixture *f = arg;
 
-    if (f->stop_restored > 0 &&
-        store_restored(f->s)->accepted.n_samples == f->stop_restored)
-        encoders_stop(f->e, on_closed, f);
+    if (f->stop_restored == 0 ||
+        store_restored(f->s)->accepted.n_samples != f->stop_restored)
+        return;
+    f->stop_restored = 0;
+    encoders_stop(f->e, on_closed, f);
 }
 
 /* Behind all parts, and nothing of them is in memory alone. */

@@ -221,6 +221,38 @@ static void the_oldest_go_when_the_disk_may_hold_no_more(void **state)
     rig_end(&f);
 }
 
+/* What is read first is the freshest: it must not go for what is not read yet. */
+static void a_full_disk_is_read_before_anything_is_evicted(void **state)
+{
+    struct disk_rig f;
+    uint32_t n;
+
+    (void)state;
+    rig_begin(&f, 1024 * KIB);
+    for (int i = 0; i < 20; i++)
+        rig_put(&f, PAYLOAD_SERIES, 100 * KIB, (char)('a' + i), 1);
+    n = rig_stats(&f).n_payloads;
+    rig_kill_both(&f);
+    assert_int_equal(store_list(f.s), 0);
+    store_restore(f.s);
+    assert_true(store_read_some(f.s));
+    store_restore(f.s);
+    rig_put(&f, PAYLOAD_SERIES, 200 * KIB, 'n', 2);
+    assert_false(store_is_on_disk(f.s));
+    assert_int_equal(rig_dropped(&store_restored(f.s)->counts), 0);
+    rig_look(&f);
+    assert_int_equal(store_restored(f.s)->n_payloads, n);
+    /* Now there is an oldest, and it makes room. */
+    rig_put(&f, PAYLOAD_SERIES, 1 * KIB, 'm', 4);
+    assert_true(store_is_on_disk(f.s));
+    assert_true(store_restored(f.s)->counts.dropped[DROP_EVICTED] > 0);
+    rig_deliver(&f, 1 * KIB, 'm', 4);
+    rig_deliver(&f, 200 * KIB, 'n', 2);
+    rig_deliver(&f, 100 * KIB, 'a' + 19, 1);
+    rig_assert_balanced(&f);
+    rig_end(&f);
+}
+
 static void a_healthy_store_keeps_one_short_file(void **state)
 {
     struct disk_rig f;
@@ -491,6 +523,7 @@ int main(void)
         cmocka_unit_test(points_that_waited_over_an_hour_count_as_old),
         cmocka_unit_test(old_bodies_leave_memory_and_are_read_back),
         cmocka_unit_test(the_oldest_go_when_the_disk_may_hold_no_more),
+        cmocka_unit_test(a_full_disk_is_read_before_anything_is_evicted),
         cmocka_unit_test(a_healthy_store_keeps_one_short_file),
         cmocka_unit_test(halves_of_a_split_are_on_disk),
         cmocka_unit_test(an_image_hands_over_what_it_has),
