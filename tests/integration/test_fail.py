@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import unittest
 
-from harness import (BINARY, LONG, WRAPPER, Case, Stream, Udp, Uds)
+from harness import BINARY, LONG, WRAPPER, Case, Stream, Udp, Uds, eventually
 
 FAILNTH = os.path.join(os.path.dirname(BINARY), "tests", "proof", "failnth.so")
 N_SAMPLED = 12  # of each class, in the short run
@@ -23,14 +23,11 @@ class Fail(Case):
         self.tmp = tempfile.mkdtemp(prefix="rt-fail-")
         self.addCleanup(shutil.rmtree, self.tmp, ignore_errors=True)
         self.report = os.path.join(self.tmp, "report")
-        return self.agent(intake, ready=False, tmp=self.tmp, env={
-            "LD_PRELOAD": FAILNTH,
-            "FAILNTH_CLASS": what,
-            "FAILNTH_N": n,
-            "FAILNTH_REPORT": self.report,
-            "DD_RUN_PATH": os.path.join(self.tmp, "run"),
-            "DD_STOP_QUIET_MS": "20",
-        })
+        self.env = {"DD_RUN_PATH": os.path.join(self.tmp, "run"),
+                    "DD_STOP_QUIET_MS": "20"}
+        return self.agent(intake, ready=False, tmp=self.tmp, env=dict(
+            self.env, LD_PRELOAD=FAILNTH, FAILNTH_CLASS=what, FAILNTH_N=n,
+            FAILNTH_REPORT=self.report))
 
     def send_all(self, agent):
         agent.port = int(agent.err.wait_for(
@@ -62,12 +59,11 @@ class Fail(Case):
         agent.proc.terminate()
         rc = agent.wait(15)
         name = self.failed_call()
-        totals = intake.stop()
         if rc == 1:
             self.assertTrue(any(" ERROR " in s for s in agent.err.all()))
             return name
         try:
-            self.judge(agent, totals, rc, name, lost)
+            self.judge(agent, intake, rc, name, lost)
         except AssertionError as e:
             raise AssertionError("%s failed: %s\n%s" % (
                 name, e, "\n".join(agent.err.all()))) from None
@@ -83,9 +79,21 @@ class Fail(Case):
         with open(os.path.join(self.tmp, "run", "receipt.json")) as f:
             return json.load(f)
 
-    def judge(self, agent, totals, rc, name, lost):
+    def next_life(self, intake):
+        """What was saved is delivered by it."""
+        agent = self.agent(intake, tmp=self.tmp, env=self.env)
+        payloads = os.path.join(self.tmp, "run", "payloads")
+        eventually(lambda: os.listdir(payloads) == [], what="an empty disk")
+        receipt = agent.stop()
+        self.assert_ledger(receipt)
+        self.assertEqual((receipt["saved"], receipt["dropped"]), (0, {}))
+
+    def judge(self, agent, intake, rc, name, lost):
         self.assertIn(rc, (0, 3))
         receipt = self.receipt_of(agent, name)
+        if receipt["saved"] > 0:
+            self.next_life(intake)
+        totals = intake.stop()
         self.assert_ledger(receipt)
         self.assertEqual(receipt["exit"], rc)
         self.assertEqual(totals["errors"], [])
@@ -112,6 +120,7 @@ class Fail(Case):
         n_tried = 0
         top = 1
         while True:
+            name = "that of a failed subtest"
             with self.subTest(what=what, n=top):
                 name = self.run_with(what, top)
             if name is None:
