@@ -33,7 +33,7 @@ STEPS = {
     "maybe_sent": ("store_mark_maybe_sent", 4),
     "settle": ("store_settle_delivered", 4),
     "release": ("agg_release", 2),
-    "stamps": ("stamps_save", 2),
+    "stamps": ("stamps_file_add", 2),
 }
 
 
