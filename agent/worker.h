@@ -30,14 +30,14 @@ struct worker_env {
     struct landing *landing;
     struct sockets *sockets; /* bound listeners; control socket among them */
     struct supervision *sup;
-    int http_module;  /* descriptor of retriever-http.so, -1 = missing */
-    int httpd_module; /* of retriever-httpd.so, -1 = missing */
-    int run_dir;      /* descriptor of run_path, -1 = none */
-    uint64_t seed[2]; /* hashes of the ingest region */
+    int http_module;       /* descriptor of retriever-http.so, -1 = missing */
+    int httpd_module;      /* of retriever-httpd.so, -1 = missing */
+    int run_dir;           /* descriptor of run_path, -1 = none */
+    uint64_t seed[2];      /* hashes of the ingest region */
     uint32_t n_keep_conns; /* connections that go on in the next life at most */
-    bool has_start;   /* a fresh ingest region goes on from start */
+    bool has_start;        /* a fresh ingest region goes on from start */
     struct agg_start start;
-    uint64_t life;        /* names this life in the payload segments */
+    uint64_t life; /* names this life in the payload segments */
     struct handover_files
         *handover; /* for the next image; NULL = none can be */
     const struct handover *inherited; /* from the image before; NULL = none */

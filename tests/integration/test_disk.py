@@ -30,6 +30,8 @@ class Disk(Case):
         return self.agent(intake, env=env)
 
     def files(self):
+        if not os.path.isdir(self.payloads):
+            return []  # a life that was killed before it wrote anything
         return sorted(os.path.join(self.payloads, n)
                       for n in os.listdir(self.payloads))
 

@@ -72,9 +72,10 @@ static bool copy_maps(const struct stepper *s)
 static void die_of_faults(void)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    const struct sigaction usual = {.sa_handler = SIG_DFL};
 
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
-        (void)signal(faults[i], SIG_DFL);
+        (void)sigaction(faults[i], &usual, NULL);
 }
 
 static bool judge(const struct stepper *s, char *why)

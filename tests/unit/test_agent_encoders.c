@@ -273,7 +273,7 @@ static void parts_are_on_disk_before_they_are_done(void **state)
     fd = open(dir, O_RDONLY | O_DIRECTORY);
     disk_life = 1;
     begin(&f, 4u << 20, fd);
-    encoders_submit(f.e, 20, 1);
+    encoders_submit(f.e, 20);
     encoders_sync(f.e, on_synced, &f);
     run_loop(&f);
     end(&f);

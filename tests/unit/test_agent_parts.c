@@ -64,6 +64,12 @@ void encoders_set_stopping(struct encoders *e, bool stopping)
     e->stopping = stopping;
 }
 
+bool encoders_await(struct encoders *e)
+{
+    (void)e;
+    return false;
+}
+
 void encoders_sync(struct encoders *e, encoders_synced_fn *fn, void *arg)
 {
     (void)e;
