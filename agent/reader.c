@@ -27,6 +27,7 @@
 #define PACE_MIN_NS 500000u
 #define BUSY_GAP_NS 1000000u /* turns closer than this: paced */
 #define TICK_MS 1000u
+#define STEPS_AT_ONCE 10u /* of the clock; beyond, one each second */
 
 static struct reader *reader_of(uv_handle_t *h)
 {
@@ -200,18 +201,20 @@ static void pause_accept(struct reader *r)
 
 /* Before data is applied: what came after a step belongs behind it, and a client
  * that reads the same clock may write a time that seems far ahead. A step takes a
- * part, and a part a second: no more than one each second. */
+ * part, and a part a second: in the long run no more than one each second. */
 void reader_check_clock(struct reader *r)
 {
     uint64_t now_ns = clock_mono_ns(&clock_real);
     int64_t step_ns;
 
-    if (now_ns < r->no_step_before_ns)
+    if (r->steps_ns > now_ns + STEPS_AT_ONCE * CLOCK_NS_PER_S)
         return;
     step_ns = process_clock_rebase_if_stepped(r->opts.clock, &clock_real);
     if (step_ns == 0)
         return;
-    r->no_step_before_ns = now_ns + CLOCK_NS_PER_S;
+    if (r->steps_ns < now_ns)
+        r->steps_ns = now_ns;
+    r->steps_ns += CLOCK_NS_PER_S;
     agg_clock_stepped(r->agg, ingress_now_s(&r->g));
     (void)uv_timer_stop(&r->bucket); /* its end is elsewhere now */
     ingress_note(&r->g, NOTE_CLOCK_STEPPED, 0, step_ns / CLOCK_NS_PER_S);

@@ -40,8 +40,8 @@ struct reader {
     bool *conn_kept; /* drained, and the next life's */
     bool accept_stopped;
 
-    uint64_t no_step_before_ns; /* when the wall clock is looked at again */
-    bool got_data;              /* in this turn */
+    uint64_t steps_ns; /* monotonic; a second more for each step taken */
+    bool got_data;     /* in this turn */
     uint32_t pace_us;           /* least that the sockets of this turn allow */
     uint64_t turn_ns;           /* end of the last turn with data */
     uint64_t sent_seq;

@@ -4,7 +4,9 @@ the shared state in the middle of the same bucket."""
 import os
 import re
 import select
+import shutil
 import signal
+import tempfile
 import time
 
 import load
@@ -80,34 +82,97 @@ class Kills(Case):
 
 
 class Lives(Case):
-    def lives(self, n):
-        """Several short lives inside one bucket, starts two seconds apart, with
-        nothing kept between them: an intake that keeps the latest of two equal
-        points still holds the exact sum."""
-        intake = self.intake()
+    """Short lives inside one bucket, at an intake that keeps the latest of two
+    points of one series and second: it still holds the exact sums. RESTING is
+    added to the environment of each: how they find the intake, for example."""
+
+    RESTING = {}
+
+    def begin(self, env):
+        agent = self.agent(self.intake_, env={
+            "DD_STOP_QUIET_MS": "20", **self.RESTING, **env})
+        return agent, Uds(agent.uds)
+
+    def lives(self, starts, env=None, extra=None, flushes=0):
+        """Lives that start so many seconds after the bucket."""
+        self.intake_ = self.intake()
         sent = 0
         # The pauses are the scenario: lives placed inside one bucket.
-        select.select([], [], [], 10 - time.time() % 10 + 0.2)
+        select.select([], [], [], 10 - time.time() % 10 + 0.02)
         bucket = int(time.time()) // 10
-        for i in range(n):
-            t0 = time.monotonic()
-            agent = self.agent(intake, env={"DD_STOP_QUIET_MS": "20"})
-            u = Uds(agent.uds)
-            for _ in range(10 + i):
-                u.send("life.c:1|c|#job:x")
-                u.send("life.d:3|d|#job:x")
+        for start in starts:
+            left = bucket * 10 + start - time.time()
+            select.select([], [], [], max(left, 0))
+            agent, u = self.begin(env or {})
+            for i in range(10):
+                u.send("life.c:1|c|#job:x\nlife.d:3|d|#job:x")
                 sent += 1
+                if extra:
+                    u.send(extra % {"t": bucket * 10 + 1})
+                if i < flushes:
+                    agent.flush()
             self.assert_all_delivered(agent.stop())
-            if i + 1 < n:
-                select.select([], [], [], 2.05 - (time.monotonic() - t0))
-        self.assertEqual(int(time.time()) // 10, bucket, "too slow to tell")
-        totals = intake.stop()
-        self.assertEqual(totals["replaced_points"], 0)
+        totals = self.intake_.stop()
+        self.assertEqual(totals["errors"], [])
+        self.assertEqual(totals["replaced_points"], 0, totals)
         self.assertEqual(self.sum_of(totals, "life.c"), sent)
         self.assertEqual(self.metric(totals, "life.d")["count"], sent)
+        if extra:
+            self.assertEqual(self.sum_of(totals, "life.t"), 3 * sent)
+
+    # A series of two types (its gauge is 0: the totals add it), and timestamps of
+    # one second in all lives.
+    EXTRA = ("life.t:2|c|T%(t)d\nlife.t:1|c\nlife.c:0|g|#job:x\n"
+             "life.h:1|h\nlife.h.max:3|g|T%(t)d")
+
+    def run_path(self):
+        path = tempfile.mkdtemp(prefix="rt-run-")
+        self.addCleanup(shutil.rmtree, path, ignore_errors=True)
+        return {"DD_RUN_PATH": path}
+
+    def some_starts(self, n, least, most):
+        starts = [0.0]
+        while len(starts) < n:
+            starts.append(starts[-1] + self.rng.uniform(least, most))
+        return starts
 
     def test_two_lives_in_one_bucket(self):
-        self.lives(2)
+        self.lives([0.2, 2.25])
 
-    def test_three_lives_in_one_bucket(self):
-        self.lives(3)
+    def test_lives_a_second_apart(self):
+        """Each stamps its first part by its own start second."""
+        self.lives(self.some_starts(4, 1.05, 2.5))
+
+    def test_lives_with_a_memory_at_any_distance(self):
+        self.lives(self.some_starts(3, 0.2, 4.5), env=self.run_path(),
+                   extra=self.EXTRA)
+
+    def test_lives_with_a_memory_follow_at_once(self):
+        self.lives([0] * (30 if LONG else 6), env=self.run_path(),
+                   extra=self.EXTRA)
+
+    def test_lives_with_a_memory_that_flush(self):
+        self.lives([0, 0, 0], env=self.run_path(), extra=self.EXTRA,
+                   flushes=10)
+
+    def test_lives_whose_workers_are_killed(self):
+        """... and begin anew with what the life before used."""
+        env = self.run_path()
+        self.intake_ = self.intake()
+        n = 0
+        t = int(time.time())
+        for _ in range(4):
+            agent, u = self.begin(env)
+            for _ in range(4):
+                u.send("life.t:1|c|T%d\nlife.t:1|c\nlife.t:0|g" % t)
+                n += 1
+                if self.rng.randrange(2):
+                    agent.flush()
+                pid = eventually(agent.worker_pid, what="a worker")
+                os.kill(pid, signal.SIGKILL)
+                eventually(lambda: agent.worker_pid() not in (None, pid))
+            self.assert_all_delivered(agent.stop())
+        totals = self.intake_.stop()
+        self.assertEqual(totals["replaced_points"], 0, totals)
+        series = self.metric(totals, "life.t")
+        self.assertEqual(series["sum"], 2 * n, totals)

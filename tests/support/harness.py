@@ -86,11 +86,12 @@ class Lines:
 class Intake:
     """`retriever intake` on a free port."""
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, env=None):
         self.proc = subprocess.Popen(
             [BINARY, "intake", "--listen", "127.0.0.1:0", "--json", "--quiet",
              *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})})
         self.out = Lines(self.proc.stdout)
         self.err = Lines(self.proc.stderr)
         self.url = self.out.wait_for(
@@ -336,6 +337,43 @@ class Stream:
         self.s.close()
 
 
+class WallClock:
+    """The wall clock of the programs started with env(): the machine's own plus
+    an offset that the test sets at will."""
+
+    def __init__(self):
+        self.tmp = tempfile.mkdtemp(prefix="rt-clock-")
+        self.lib = os.path.join(self.tmp, "wallclock.so")
+        subprocess.run(
+            [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1",
+             "-D_GNU_SOURCE", "-o", self.lib,
+             os.path.join(ROOT, "tests", "support", "wallclock.c")],
+            check=True)
+        self.path = os.path.join(self.tmp, "offset")
+        self.offset = 0.0
+        with open(self.path, "wb") as f:
+            f.write(bytes(8))
+        self.file = open(self.path, "r+b", buffering=0)
+
+    def env(self):
+        return {"LD_PRELOAD": self.lib, "RETRIEVER_TEST_CLOCK": self.path}
+
+    def set(self, offset):
+        """Seconds from the machine's time."""
+        self.offset = offset
+        os.pwrite(self.file.fileno(), struct.pack("<q", int(offset * 1e9)), 0)
+
+    def step(self, by):
+        self.set(self.offset + by)
+
+    def time(self):
+        return time.time() + self.offset
+
+    def close(self):
+        self.file.close()
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+
 def eventually(check, timeout=20, what="condition"):
     """Ask until true; the deadline makes it a failure and never a hang."""
     deadline = time.monotonic() + timeout
@@ -357,8 +395,8 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.rng = rng(self.id())
 
-    def intake(self, *flags):
-        i = Intake(*flags)
+    def intake(self, *flags, env=None):
+        i = Intake(*flags, env=env)
         self.addCleanup(i.kill)
         return i
 
