@@ -42,8 +42,8 @@ struct reader {
 
     uint64_t steps_ns; /* monotonic; a second more for each step taken */
     bool got_data;     /* in this turn */
-    uint32_t pace_us;           /* least that the sockets of this turn allow */
-    uint64_t turn_ns;           /* end of the last turn with data */
+    uint32_t pace_us;  /* least that the sockets of this turn allow */
+    uint64_t turn_ns;  /* end of the last turn with data */
     uint64_t sent_seq;
     struct reader_event answer;
     bool has_answer;
