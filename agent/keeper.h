@@ -2,8 +2,9 @@
 /*
  * The keeper: the parent process. It holds what must outlive a worker (shared
  * memory, sockets, and in `exec` the job), starts a worker again at once when one
- * dies, hands signals on as words in shared memory, and writes the receipt when
- * no worker can. It parses nothing and talks to nobody.
+ * dies, hands signals on as words in shared memory, and prints the receipt, which
+ * it has composed when no worker can. It parses nothing and talks to the service
+ * manager alone.
  *
  * Thread:  one; with `keeper: off` the watch runs as a second thread of the one
  *          process, beside worker_main().

@@ -259,6 +259,10 @@ void sockets_adopt(struct sockets *s, const struct config *cfg,
         next_name(&names, name, sizeof(name));
         adopt(s, cfg, fd, name, manager);
     }
+    /* Once: a program that this process becomes has its own. */
+    (void)unsetenv("LISTEN_PID");
+    (void)unsetenv("LISTEN_FDS");
+    (void)unsetenv("LISTEN_FDNAMES");
 }
 
 /* ---- From the image before this one ------------------------------------- */

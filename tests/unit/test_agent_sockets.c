@@ -341,8 +341,8 @@ static void sockets_of_a_service_manager_are_adopted(void **state)
     load(f, sets);
     assert_int_equal(sockets_open(&f->s, &f->cfg, &no_manager, &f->n_failed),
                      0);
-    (void)unsetenv("LISTEN_PID");
-    (void)unsetenv("LISTEN_FDS");
+    assert_null(getenv("LISTEN_PID")); /* not adopted a second time */
+    assert_null(getenv("LISTEN_FDS"));
     assert_int_equal(f->n_failed, 0);
     assert_int_equal(f->s.n, 1); /* not bound a second time */
     assert_true(f->s.entries[0].shared_outside);
@@ -355,6 +355,33 @@ static void sockets_of_a_service_manager_are_adopted(void **state)
         (void)dup2(saved, 3);
         close(saved);
     }
+}
+
+static void what_was_not_handed_to_us_is_not_adopted(void **state)
+{
+    struct fixture *f = *state;
+    char us[16];
+    const char *const cases[][2] = {
+        {"1", "1"}, {us, "x"}, {us, ""}, {us, "-1"}, {us, "0"}, {"", "1"},
+    };
+
+    (void)snprintf(us, sizeof(us), "%d", getpid());
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *sets[] = {"control_socket=", "dogstatsd_port=0",
+                              "dogstatsd_socket=", NULL};
+        int fd = socket(AF_UNIX, SOCK_DGRAM, 0); /* the lowest number */
+
+        (void)setenv("LISTEN_PID", cases[i][0], 1);
+        (void)setenv("LISTEN_FDS", cases[i][1], 1);
+        load(f, sets);
+        assert_int_equal(sockets_open(&f->s, &f->cfg, &no_manager,
+                                      &f->n_failed),
+                         0);
+        assert_int_equal(f->s.n, 0);
+        assert_int_equal(close(fd), 0);
+    }
+    (void)unsetenv("LISTEN_PID");
+    (void)unsetenv("LISTEN_FDS");
 }
 
 /* ---- IPv6 switched off ------------------------------------------------- */
@@ -447,6 +474,7 @@ int main(void)
         T(urls_open_all_kinds),
         T(a_connection_knows_its_listener),
         T(sockets_of_a_service_manager_are_adopted),
+        T(what_was_not_handed_to_us_is_not_adopted),
         T(a_socket_of_both_families_stops_where_ipv6_is_off),
     };
 
