@@ -476,15 +476,17 @@ static void run_inside(struct keeper *k)
 {
     uint64_t one = 1;
     pthread_t watch;
+    int status;
 
     if (pthread_create(&watch, NULL, watch_thread, k) != 0) {
         k->exit_status = EXIT_FAILED;
         return;
     }
-    k->exit_status = worker_main(&k->env);
+    status = worker_main(&k->env);
     atomic_store(&k->inside_done, 1);
     (void)!write(k->sup->to_keeper, &one, sizeof(one));
     (void)pthread_join(watch, NULL);
+    k->exit_status = status; /* the watch may have set it at the deadline */
 }
 
 int keeper_run(struct keeper *k)
