@@ -6,6 +6,14 @@
 #include "agent/base/contract.h"
 #include "agent/base/json.h"
 
+#define STOPPED                                                                \
+    "the agent stopped before everything was delivered; its receipt names "    \
+    "the "                                                                     \
+    "rest"
+#define TOO_OFTEN                                                              \
+    "more than one flush a second for minutes: the open bucket is sent at "    \
+    "its "                                                                     \
+    "end"
 #define TOKEN_BASE (UINT64_C(1) << 32) /* apart from the stop's token */
 
 void barrier_init(struct barrier *b, struct reader *reader, struct parts *parts,
@@ -30,10 +38,10 @@ static void begin(struct barrier *b)
     b->before = *store_counts(b->store);
     b->token++;
     parts_hurry(b->parts, true);
-    reader_order(b->reader, READER_CLOSE_ALL, b->token);
+    reader_order(b->reader, READER_FLUSH, b->token);
 }
 
-static void answer(struct barrier *b, bool flushed)
+static void answer(struct barrier *b, bool flushed, const char *error)
 {
     const struct delivery_counts *d = store_counts(b->store);
     struct buf out;
@@ -56,6 +64,8 @@ static void answer(struct barrier *b, bool flushed)
     json_u64(&j, d->payloads_ambiguous - b->before.payloads_ambiguous);
     json_key(&j, "duration_ms");
     json_u64(&j, (uv_hrtime() - b->began_ns) / 1000000);
+    if (error != NULL)
+        json_member_str(&j, "error", error);
     json_end(&j);
     (void)json_finish(&j);
     (void)buf_putc(&out, '\n');
@@ -66,10 +76,10 @@ static void answer(struct barrier *b, bool flushed)
 }
 
 /* The barrier under way is over. */
-static void finish(struct barrier *b, bool flushed)
+static void finish(struct barrier *b, bool flushed, const char *error)
 {
     b->running = b->settling = false;
-    answer(b, flushed);
+    answer(b, flushed, error);
     if (b->again)
         begin(b);
     else
@@ -81,7 +91,7 @@ static void on_settled(void *arg)
     struct barrier *b = arg;
 
     if (b->settling) /* not aborted meanwhile */
-        finish(b, true);
+        finish(b, true, NULL);
 }
 
 void barrier_ask(struct barrier *b, struct control_request *rq)
@@ -115,13 +125,17 @@ void barrier_encoded(struct barrier *b)
         return;
     b->settling = true;
     if (forwarder_when_settled(b->forwarder, on_settled, b) != 0)
-        finish(b, false); /* out of memory: it is under way, unwatched */
+        finish(b, false, "out of memory"); /* it is under way, unwatched */
 }
 
-void barrier_closed(struct barrier *b, uint64_t token)
+void barrier_closed(struct barrier *b, uint64_t token, bool closed)
 {
     if (token != b->token || !b->running)
         return;
+    if (!closed) {
+        finish(b, false, TOO_OFTEN);
+        return;
+    }
     b->closed = true;
     b->seq = parts_announced(b->parts);
     barrier_encoded(b);
@@ -130,9 +144,9 @@ void barrier_closed(struct barrier *b, uint64_t token)
 void barrier_abort(struct barrier *b)
 {
     b->running = b->again = b->settling = false;
-    answer(b, false);
+    answer(b, false, STOPPED);
     memcpy(b->now, b->next, sizeof(b->now));
     b->n_now = b->n_next;
     b->n_next = 0;
-    answer(b, false);
+    answer(b, false, STOPPED);
 }

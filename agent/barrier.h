@@ -50,8 +50,9 @@ void barrier_ask(struct barrier *b, struct control_request *rq);
 /** The client left: no answer. */
 void barrier_forget(struct barrier *b, struct control_request *rq);
 
-/** READER_CLOSED came with @token. */
-void barrier_closed(struct barrier *b, uint64_t token);
+/** READER_CLOSED came with @token. @closed: false when the reader declined, since
+ *  flushes come faster than the seconds that their parts need. */
+void barrier_closed(struct barrier *b, uint64_t token, bool closed);
 
 /** A part was encoded. */
 void barrier_encoded(struct barrier *b);

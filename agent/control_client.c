@@ -180,9 +180,14 @@ static void print_flush(const char *answer, bool flushed)
 {
     unsigned long long samples, points, payloads, ambiguous, ms;
 
-    puts(flushed ? "everything received before this is delivered"
-                 : "the agent stopped before everything was delivered; its "
-                   "receipt names the rest");
+    const char *error = strstr(answer, "\"error\":\"");
+
+    if (flushed)
+        puts("everything received before this is delivered");
+    else if (error != NULL)
+        printf("not flushed: %.*s\n", (int)strcspn(error + 9, "\""), error + 9);
+    else
+        puts("not flushed");
     if (sscanf(strchr(answer, ',') != NULL ? strchr(answer, ',') : "",
                ",\"samples\":%llu,\"points\":%llu,\"payloads\":%llu,"
                "\"ambiguous\":%llu,\"duration_ms\":%llu",

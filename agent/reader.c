@@ -308,13 +308,17 @@ static void answer(struct reader *r, enum reader_event_kind kind,
     r->has_answer = true;
 }
 
-static void close_all(struct reader *r)
+/* Returns false when a @flush was declined. */
+static bool close_all(struct reader *r, bool flush)
 {
     if (r->paused)
-        return; /* all is closed, and what waits in sockets is for others */
+        return true; /* all is closed, and what waits in sockets is for others */
     reader_check_clock(r);
     reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
+    if (flush && !agg_may_close(r->agg, ingress_now_s(&r->g)))
+        return false;
     agg_close_all(r->agg, ingress_now_s(&r->g));
+    return true;
 }
 
 static void take_orders(struct reader *r)
@@ -330,8 +334,9 @@ static void take_orders(struct reader *r)
     while (!r->has_answer && !r->quit && spsc_pop(&r->orders, &o)) {
         switch (o.what) {
         case READER_CLOSE_ALL:
-            close_all(r);
-            answer(r, READER_CLOSED, o.token, 0);
+        case READER_FLUSH:
+            answer(r, READER_CLOSED, o.token,
+                   close_all(r, o.what == READER_FLUSH) ? 0 : 1);
             break;
         case READER_PAUSE:
             reader_pause(r);

@@ -24,6 +24,8 @@ struct reader; /* opaque */
 
 enum reader_order {
     READER_CLOSE_ALL, /* close every part; answer READER_CLOSED with the token */
+    READER_FLUSH,     /* the same for who can wait: nothing is closed while that
+                         would run ahead of the clock (agg_may_close()) */
     READER_RELEASE,   /* token = sequence number: parts up to it are encoded */
     READER_DRAIN,     /* stop the intake, drain to the end; READER_DRAINED.
                          token = latest instant, CLOCK_MONOTONIC ns */
@@ -36,7 +38,8 @@ enum reader_order {
 
 enum reader_event_kind {
     READER_PART,    /* part @seq was closed: encode it */
-    READER_CLOSED,  /* answer, token; all its READER_PART events came before */
+    READER_CLOSED,  /* answer, token; all its READER_PART events came before.
+                       @n_left: 1 = a flush was declined */
     READER_DRAINED, /* answer; @left_for_successor datagrams in held sockets */
     READER_PAUSED /* answer, token; all its READER_PART events came before, and
                        until READER_RESUME nothing changes but by releases */

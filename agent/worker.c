@@ -51,7 +51,7 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
         else if (ev->token == HURRIED_TOKEN)
             w->hurried_asked = false;
         else
-            barrier_closed(&w->barrier, ev->token);
+            barrier_closed(&w->barrier, ev->token, ev->n_left == 0);
         break;
     case READER_DRAINED:
         w->facts.drained = true;

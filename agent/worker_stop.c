@@ -194,7 +194,7 @@ static void close_hurried(struct worker *w)
     if (w->hurried_asked)
         return;
     w->hurried_asked = true;
-    reader_order(w->reader, READER_CLOSE_ALL, HURRIED_TOKEN);
+    reader_order(w->reader, READER_FLUSH, HURRIED_TOKEN);
 }
 
 static void on_hurried_timer(uv_timer_t *t)

@@ -420,6 +420,11 @@ void agg_close_all(struct agg *a, int64_t now_s)
     turn_early(a, now_s);
 }
 
+bool agg_may_close(const struct agg *a, int64_t now_s)
+{
+    return agg_is_held(a, now_s) || a->head->open.stamp_s <= now_s + AHEAD_S;
+}
+
 void agg_clock_stepped(struct agg *a, int64_t now_s)
 {
     struct agg_head *h = a->head;

@@ -134,6 +134,11 @@ void agg_check(struct agg *a, const struct check *c);
  *  the second behind the last one known, and counts as delivered_old. */
 void agg_close_all(struct agg *a, int64_t now_s);
 
+/** False: another closing now would only run further ahead of the clock. Each
+ *  part takes a second of its own, so parts that come faster than one a second,
+ *  for minutes, get stamps that the intake refuses at last. */
+bool agg_may_close(const struct agg *a, int64_t now_s);
+
 /** The wall clock stepped: @now_s from now on. The open part is closed. It keeps
  *  its stamp if that is at most half an hour old by the new time; what is older,
  *  or lies ahead, would be refused: it takes the present second. Commits. */

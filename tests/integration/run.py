@@ -8,6 +8,7 @@ PATTERN picks tests by a part of their name (test_stop, test_exec.Jobs...).
 RETRIEVER_TEST_SEED repeats a run. The last line is `N passed, N failed, N skipped`.
 """
 import os
+import signal
 import sys
 import time
 import unittest
@@ -66,6 +67,8 @@ def flatten(suite):
 
 
 def main():
+    # A shell's background job ignores SIGINT, and what it starts would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     patterns = sys.argv[1:]
     found = unittest.TestLoader().discover(HERE, pattern="test_*.py")
     tests = [t for t in flatten(found)

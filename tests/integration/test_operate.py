@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator does: health, status, stop, a new key, one process, a file."""
+import json
 import os
 import signal
 import socket
@@ -52,6 +53,30 @@ class Operate(Case):
         receipt = agent.receipt()
         self.assertEqual(receipt["reason"], "command")
         self.assert_all_delivered(receipt)
+
+    def test_a_storm_of_flushes_runs_not_ahead_of_the_clock(self):
+        """Each flush takes a second of its own: beyond five minutes ahead they
+        are declined, and what is open waits for its bucket's end."""
+        intake = self.intake()
+        agent = self.agent(intake)
+        client = Uds(agent.uds)
+        declined = 0
+        for _ in range(900):
+            client.send("storm:1|c")
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(agent.control)
+                s.sendall(b"flush\n")
+                answer = json.loads(b"".join(iter(lambda: s.recv(4096), b"")))
+            if not answer["flushed"]:
+                self.assertIn("more than one flush a second", answer["error"])
+                declined += 1
+        self.assertGreater(declined, 0)
+        self.assertLess(declined, 900)
+        self.assert_all_delivered(agent.stop())
+        totals = intake.stop()
+        self.assertEqual(totals["errors"], [])
+        self.assertEqual(totals["replaced_points"], 0)
+        self.assertEqual(self.sum_of(totals, "storm"), 900)
 
     def test_status_without_an_agent_says_what_to_do(self):
         r = subprocess.run([BINARY, "status", "--socket", "/nonexistent/s"],

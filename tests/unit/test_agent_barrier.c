@@ -32,7 +32,7 @@ struct control_request {
 void reader_order(struct reader *r, enum reader_order order, uint64_t token)
 {
     (void)r;
-    assert_int_equal(order, READER_CLOSE_ALL);
+    assert_int_equal(order, READER_FLUSH);
     world.n_orders++;
     world.token = token;
 }
@@ -90,7 +90,7 @@ static void begin(struct barrier *b)
 /* The one that is under way goes to its end. */
 static void deliver(struct barrier *b, uint64_t n_samples)
 {
-    barrier_closed(b, world.token);
+    barrier_closed(b, world.token, true);
     world.counts.delivered += n_samples;
     world.settled(world.settled_arg);
 }
@@ -100,6 +100,24 @@ static void assert_flushed(const struct control_request *rq, bool flushed)
     assert_int_equal(rq->n_answers, 1);
     assert_non_null(strstr(rq->text, flushed ? "{\"flushed\":true,"
                                              : "{\"flushed\":false,"));
+}
+
+static void a_flush_that_was_declined_says_why(void **state)
+{
+    struct control_request rq[2] = {{0}};
+    struct barrier b;
+
+    (void)state;
+    begin(&b);
+    barrier_ask(&b, &rq[0]);
+    barrier_ask(&b, &rq[1]); /* shares the next one */
+    barrier_closed(&b, world.token, false);
+    assert_flushed(&rq[0], false);
+    assert_non_null(strstr(rq[0].text, "\"error\":\"more than one flush"));
+    assert_int_equal(rq[1].n_answers, 0);
+    deliver(&b, 1);
+    assert_flushed(&rq[1], true);
+    assert_null(strstr(rq[1].text, "error"));
 }
 
 static void a_flush_is_answered_behind_the_whole_pipeline(void **state)
@@ -115,7 +133,7 @@ static void a_flush_is_answered_behind_the_whole_pipeline(void **state)
     assert_true(world.hurried);
     world.announced = 3;
     world.encoded = 1;
-    barrier_closed(&b, world.token);
+    barrier_closed(&b, world.token, true);
     assert_int_equal(world.n_waits, 0); /* two parts are not encoded */
     world.encoded = 2;
     barrier_encoded(&b);
@@ -146,7 +164,7 @@ static void requests_that_come_meanwhile_share_the_next(void **state)
     begin(&b);
     barrier_ask(&b, &rq[0]);
     barrier_ask(&b, &rq[1]);
-    barrier_closed(&b, world.token);
+    barrier_closed(&b, world.token, true);
     barrier_ask(&b, &rq[2]);
     world.settled(world.settled_arg);
     assert_flushed(&rq[0], true);
@@ -219,13 +237,13 @@ static void other_answers_of_the_reader_mean_nothing(void **state)
 
     (void)state;
     begin(&b);
-    barrier_closed(&b, 0);
-    barrier_closed(&b, b.token);
+    barrier_closed(&b, 0, true);
+    barrier_closed(&b, b.token, true);
     barrier_encoded(&b);
     assert_int_equal(world.n_waits, 0);
     barrier_ask(&b, &rq);
-    barrier_closed(&b, world.token - 1); /* of an earlier one */
-    barrier_closed(&b, 1);               /* of a stop */
+    barrier_closed(&b, world.token - 1, true); /* of an earlier one */
+    barrier_closed(&b, 1, true);               /* of a stop */
     barrier_encoded(&b);
     assert_int_equal(world.n_waits, 0);
     deliver(&b, 1);
@@ -242,7 +260,7 @@ static void short_memory_is_said_and_does_not_hold_up_the_next(void **state)
     barrier_ask(&b, &rq[0]);
     barrier_ask(&b, &rq[1]);
     world.wait_rc = -ENOMEM;
-    barrier_closed(&b, world.token);
+    barrier_closed(&b, world.token, true);
     assert_flushed(&rq[0], false);
     world.wait_rc = 0;
     deliver(&b, 1);
@@ -261,14 +279,14 @@ static void an_end_answers_everybody_at_each_step(void **state)
             barrier_ask(&b, &rq[i]);
         world.announced = 1;
         if (step > 0)
-            barrier_closed(&b, world.token);
+            barrier_closed(&b, world.token, true);
         world.encoded = 1;
         if (step > 1)
             barrier_encoded(&b);
         barrier_abort(&b);
         for (int i = 0; i < CONTROL_MAX_CLIENTS; i++)
             assert_flushed(&rq[i], false);
-        barrier_closed(&b, world.token); /* late news */
+        barrier_closed(&b, world.token, true); /* late news */
         barrier_encoded(&b);
         if (world.settled != NULL)
             world.settled(world.settled_arg);
@@ -283,6 +301,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flush_is_answered_behind_the_whole_pipeline),
+        cmocka_unit_test(a_flush_that_was_declined_says_why),
         cmocka_unit_test(requests_that_come_meanwhile_share_the_next),
         cmocka_unit_test(all_clients_at_once_are_answered),
         cmocka_unit_test(who_left_is_not_answered_and_the_flush_goes_on),
