@@ -16,15 +16,30 @@
 
 /* ---- the module ------------------------------------------------------------ */
 
+/* A file that is not there will not come; what is short for a moment will. */
+#define MODULE_RETRY_MS 1000u
+#define MODULE_RETRY_MAX_MS 60000u
+
 static void module_failed(struct forwarder *f, const char *why)
 {
+    uint64_t wait_ms = MODULE_RETRY_MS;
+
+    for (uint32_t i = 0; i < f->n_module_failures; i++)
+        wait_ms = wait_ms * 2 < MODULE_RETRY_MAX_MS ? wait_ms * 2
+                                                    : MODULE_RETRY_MAX_MS;
+    f->module_retry_ns = f->module_fd < 0
+                             ? FORWARDER_NEVER
+                             : uv_hrtime() + wait_ms * FORWARDER_MS_NS;
     f->module_state = MODULE_FAILED;
+    forwarder_ring(f);
+    if (f->n_module_failures++ > 0)
+        return; /* said */
     forwarder_note_error(f, "retriever-http.so could not be used: %s", why);
     log_error("forwarder",
               "nothing can be sent: retriever-http.so could not be used; "
-              "install it of the same version beside the program cause=\"%s\"",
+              "install it of the same version beside the program; tried again "
+              "cause=\"%s\"",
               why);
-    forwarder_ring(f);
 }
 
 static void on_module_loaded(void *arg, const struct http_ops *ops,
@@ -43,16 +58,46 @@ static void on_module_loaded(void *arg, const struct http_ops *ops,
                                        : strerror(-rc));
         return;
     }
+    if (f->n_module_failures > 0)
+        log_info("forwarder", "retriever-http.so could be used after all");
     f->ops = ops;
     f->module_state = MODULE_READY;
+    f->n_module_failures = 0;
+    f->failing = false;
     forwarder_ring(f);
+}
+
+static void part_closed(void *arg);
+
+static void on_module_retired(void *arg)
+{
+    struct forwarder *f = arg;
+
+    f->module_open = f->module_retiring = false;
+    if (f->closing)
+        part_closed(f);
+    else
+        forwarder_ring(f);
+}
+
+/* The next try begins when nothing is left of the last one. */
+static void retire_module(struct forwarder *f, uint64_t now_ns)
+{
+    if (f->module_state != MODULE_FAILED || now_ns < f->module_retry_ns)
+        return;
+    f->module_state = MODULE_NONE;
+    if (f->module_open) {
+        f->module_retiring = true;
+        http_module_close(&f->module, on_module_retired);
+    }
 }
 
 static void load_module(struct forwarder *f)
 {
     int rc;
 
-    if (f->module_state != MODULE_NONE || f->key.key[0] == '\0')
+    if (f->module_state != MODULE_NONE || f->module_retiring ||
+        f->key.key[0] == '\0')
         return;
     if (f->module_fd < 0) {
         module_failed(f, "it is missing");
@@ -148,6 +193,8 @@ static uint64_t next_instant(const struct forwarder *f, uint64_t now_ns)
     if (f->http != NULL && f->key.key[0] != '\0' && !f->key.validating &&
         !f->draining && f->key.validate_at_ns < next)
         next = f->key.validate_at_ns;
+    if (f->module_state == MODULE_FAILED && f->module_retry_ns < next)
+        next = f->module_retry_ns;
     if (f->idle != NULL && !f->paused && f->deadline_ns < next)
         next = f->deadline_ns;
     return next;
@@ -161,6 +208,7 @@ static void step(struct forwarder *f)
     tell_settled(f);
     if (f->closing)
         return;
+    retire_module(f, now_ns);
     load_module(f);
     forwarder_send(f, now_ns);
     forwarder_key_step(f, now_ns);
@@ -338,10 +386,10 @@ void forwarder_close(struct forwarder *f, void (*closed)(void *arg), void *arg)
     f->n_open = 1;
     forwarder_unpark(f);
     uv_close((uv_handle_t *)&f->timer, on_timer_closed);
-    if (f->module_open) {
+    if (f->module_open)
         f->n_open++;
+    if (f->module_open && !f->module_retiring)
         http_module_close(&f->module, part_closed);
-    }
     if (f->http != NULL) {
         f->n_open++;
         f->ops->close(f->http, part_closed, f);

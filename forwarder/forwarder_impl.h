@@ -77,7 +77,10 @@ struct forwarder {
 
     int module_fd;
     enum module_state module_state;
-    bool module_open; /* module.bell is on the loop */
+    bool module_open;     /* module.bell is on the loop */
+    bool module_retiring; /* and is being closed, for another try */
+    uint64_t module_retry_ns;
+    uint32_t n_module_failures;
     struct http_module module;
     const struct http_ops *ops;
     struct http *http;

@@ -116,6 +116,26 @@ static void a_missing_module_is_said_and_keeps_payloads(void **state)
     assert_int_equal(rig_n_held(f), 1);
 }
 
+/* What is short for a moment when the module is loaded is not short for good. */
+static void a_module_that_could_not_be_loaded_is_tried_again(void **state)
+{
+    struct rig *f = *state;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int good = f->module;
+
+    f->module = fcntl(null, F_DUPFD_CLOEXEC, 600);
+    close(null);
+    rig_start(f);
+    rig_put(f, 'a');
+    while (!rig_stats(f).failing)
+        stub_run_for(&f->loop, 5);
+    assert_true(dup2(good, f->module) == f->module);
+    close(good);
+    rig_wait_settled(f);
+    assert_false(rig_stats(f).failing);
+    assert_string_equal(f->seen, "a");
+}
+
 static void bad_addresses_are_refused(void **state)
 {
     struct rig *f = *state;
@@ -382,6 +402,7 @@ int main(void)
         TEST(nothing_is_sent_without_a_key),
         TEST(a_pause_lets_requests_end_and_begins_none),
         TEST(a_missing_module_is_said_and_keeps_payloads),
+        TEST(a_module_that_could_not_be_loaded_is_tried_again),
         TEST(bad_addresses_are_refused),
         TEST(failures_are_retried_with_the_same_bytes),
         TEST(a_resent_sketch_is_ambiguous_unless_it_was_refused),
