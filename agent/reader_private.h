@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The reader's own parts: the turn (reader.c), the drain (reader_drain.c), the
- * pause (reader_pause.c) and the log lines that the loop writes for it
- * (reader_notes.c).
+ * pause (reader_pause.c), what others see of it (reader_view.c) and the log lines
+ * that the loop writes for it (reader_notes.c).
  *
  * Thread:  fields belong to the reader's thread unless named otherwise.
  * Memory:  allocated by reader_start(), freed after reader_join().
