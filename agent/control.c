@@ -40,6 +40,7 @@ struct control {
     struct control_request clients[CONTROL_MAX_CLIENTS];
     unsigned n_clients, n_waiting;
     bool waiting; /* a connection does, for a slot */
+    bool paused;
     bool listener_open;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -150,6 +151,10 @@ static void take_request(struct control_request *cl, const char *line)
     uint32_t n;
 
     cl->busy = true;
+    if (c->paused) {
+        close_client(cl);
+        return;
+    }
     if (strcmp(line, "flush") == 0) {
         if (begin_waiting(cl, "flushed"))
             c->ops.flush(c->arg, cl);
@@ -224,7 +229,7 @@ static void take_connection(struct control *c)
 {
     struct control_request *cl = c->clients;
 
-    c->waiting = c->n_clients == CONTROL_MAX_CLIENTS;
+    c->waiting = c->paused || c->n_clients == CONTROL_MAX_CLIENTS;
     if (c->waiting)
         return;
     while (cl->n_handles > 0)
@@ -302,6 +307,13 @@ void control_answer(struct control_request *cl, const char *text, size_t n)
     cl->control->n_waiting--;
     (void)buf_append(&cl->answer, text, n);
     send_answer(cl);
+}
+
+void control_pause(struct control *c, bool paused)
+{
+    c->paused = paused;
+    if (!paused && c->waiting)
+        take_connection(c);
 }
 
 static void on_listener_closed(uv_handle_t *h)

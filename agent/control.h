@@ -60,6 +60,11 @@ int control_start(struct control **out, uv_loop_t *loop, int fd,
 /** Give the owed answer; @rq is gone afterwards. */
 void control_answer(struct control_request *rq, const char *text, size_t n);
 
+/** Hear nobody: who connects waits, who asks is let go without an answer (and asks
+ *  again, whoever serves then); who waits for an answer goes on waiting. Or hear
+ *  again. */
+void control_pause(struct control *c, bool paused);
+
 /** Stop serving. Requests still owed must be answered before. */
 void control_stop(struct control *c, void (*closed)(void *arg), void *arg);
 

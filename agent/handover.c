@@ -20,8 +20,8 @@
 
 #define RECORD_MAGIC "rtvhand1"
 #define BATON_MAGIC "rtvbaton"
-#define MAX_NODES 65536u
 #define MAX_CONNS 65536u
+#define MAX_NODES (5 * MAX_CONNS + 4096u) /* an object of four members each */
 
 struct record_head {
     char magic[8];
@@ -227,6 +227,19 @@ static int put(int fd, const void *p, size_t n, off_t *at)
     return 0;
 }
 
+/* The next image would refuse what this one cannot read, and there would be no way
+ * on. */
+static int verify(int fd)
+{
+    struct handover h;
+    const char *why;
+    int rc = handover_read(&h, fd, &why);
+
+    if (rc == 0)
+        handover_fini(&h);
+    return rc == HANDOVER_REFUSED ? -E2BIG : rc;
+}
+
 int handover_write(int fd, const struct handover *h,
                    const struct landing *landing)
 {
@@ -254,7 +267,7 @@ int handover_write(int fd, const struct handover *h,
         rc = put(fd, bytes, n, &at);
     }
     buf_fini(&json);
-    return rc;
+    return rc != 0 ? rc : verify(fd);
 }
 
 /* ---- Reading ----------------------------------------------------------- */
@@ -340,8 +353,10 @@ static void read_socket(struct reading *r, const struct jsonread_node *o,
     *e = (struct socket_entry){.fd = -1};
     while (k < N_KINDS && !jsonread_is(kind, kind_names[k]))
         k++;
-    if (k == N_KINDS)
-        return; /* of a later build: its descriptor is closed by nobody's use */
+    if (k == N_KINDS) { /* of a later build; its place counts */
+        h->sockets.n++;
+        return;
+    }
     e->kind = (enum socket_kind)k;
     e->fd = (int)number_in(r, o, "fd", 0, INT32_MAX);
     e->shared_outside = flag_in(r, o, "shared_outside");

@@ -33,7 +33,7 @@
  *  other way round. */
 #define HANDOVER_FORMAT 1u
 #define HANDOVER_MAX_BYTES (256u * 1024 * 1024)
-#define HANDOVER_MAX_JSON (4u * 1024 * 1024)
+#define HANDOVER_MAX_JSON (32u * 1024 * 1024)
 
 /** The state of the baton. Changed by compare-and-swap from OFFERED only, or by
  *  the old image while no new one runs. */
@@ -99,8 +99,8 @@ struct handover {
     size_t n_bytes;
 };
 
-/** Replace what @fd holds. conns and bytes are taken from @landing. Returns 0 or
- *  -errno. */
+/** Replace what @fd holds. conns and bytes are taken from @landing. Returns 0,
+ *  -E2BIG (nobody would read so much) or -errno. */
 int handover_write(int fd, const struct handover *h,
                    const struct landing *landing);
 

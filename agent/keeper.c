@@ -446,6 +446,8 @@ int keeper_prepare(struct keeper *k)
 
 void keeper_fini(struct keeper *k)
 {
+    if (keeper_is_offered(k))
+        sockets_leave(&k->sockets); /* the old worker serves them */
     sockets_close(&k->sockets);
     landing_close(&k->landing);
     region_close(&k->ingest);

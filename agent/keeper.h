@@ -71,6 +71,9 @@ struct inheritance {
     struct handover_files files;
     int exe; /* the other image's file and modules */
     int http_module, httpd_module;
+    pid_t old_worker;    /* a child of ours, too; 0 = it has ended */
+    uint64_t take_by_ns; /* without the baton by then: back */
+    uint64_t gone_by_ns; /* the old worker is killed then; 0 = not told yet */
 };
 
 struct keeper {

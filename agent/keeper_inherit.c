@@ -9,10 +9,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/base/log.h"
@@ -22,6 +24,8 @@
 #include "forwarder/http_module.h"
 
 #define MODULE "keeper"
+#define TAKE_NS (5000 * MS_NS)  /* from our start until our worker serves */
+#define LEAVE_NS (1000 * MS_NS) /* from then on until the old one has ended */
 
 extern char **environ;
 
@@ -29,7 +33,7 @@ extern char **environ;
 
 bool keeper_on_trial(struct keeper *k)
 {
-    const char *value = getenv(KEEPER_TRIAL_VARIABLE);
+    const char *value = secure_getenv(KEEPER_TRIAL_VARIABLE);
     int run_dir;
     int fd;
 
@@ -106,7 +110,7 @@ static void close_all_at_exec(const struct inheritance *in)
 
 int keeper_inherit(struct keeper *k)
 {
-    const char *value = getenv(KEEPER_HANDOVER_VARIABLE);
+    const char *value = secure_getenv(KEEPER_HANDOVER_VARIABLE);
     struct inheritance *in = &k->inherited;
     const char *why = "";
     char last[8] = "";
@@ -132,6 +136,8 @@ int keeper_inherit(struct keeper *k)
         close_all_at_exec(in);
         rc = handover_files_adopt(&in->files);
     }
+    in->old_worker = in->record.worker_pid;
+    in->take_by_ns = keeper_now_ns() + TAKE_NS;
     if (rc == 0)
         return 0;
     log_error(MODULE, "the old program's record was not taken cause=\"%s\"",
@@ -146,10 +152,14 @@ void keeper_fall_back(struct keeper *k)
 
     if (!in->present || in->last)
         return;
+    if (k->sup != NULL && atomic_load(&k->sup->stop_request) != STOP_NONE)
+        (void)raise(SIGTERM); /* blocked: the other image reads it */
     log_error(MODULE, "this program could not go on: back to the old one");
     (void)snprintf(value, sizeof(value), "%d %d %d %d last", in->files.record,
                    in->exe, in->http_module, in->httpd_module);
     (void)setenv(KEEPER_HANDOVER_VARIABLE, value, 1);
+    if (in->record.worker_pid != 0) /* else it is not known what lives on */
+        keeper_close_all_at_exec(k);
     keeper_keep_over_exec(in->files.record, true);
     keeper_keep_over_exec(in->http_module, true);
     keeper_keep_over_exec(in->httpd_module, true);
@@ -194,6 +204,13 @@ static bool find_listener(const struct keeper *k, uint32_t was, uint32_t *now)
     return false;
 }
 
+static bool is_socket(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 void keeper_inherit_conns(struct keeper *k)
 {
     const struct handover *h = &k->inherited.record;
@@ -211,17 +228,94 @@ void keeper_inherit_conns(struct keeper *k)
 
         if (n < k->landing.n_conns &&
             find_listener(k, c->listener, &listener) &&
+            sockets_is_conn_of(&k->sockets, listener, c->fd) &&
             landing_conn_restore(&k->landing, n, c->fd, listener,
                                  h->bytes + c->at, c->n_bytes) == 0) {
             n++;
             continue;
         }
         n_lost++;
-        close(c->fd);
+        if (is_socket(c->fd)) /* else the number is somebody else's */
+            close(c->fd);
     }
     if (n_lost > 0)
         log_warn(MODULE,
                  "stream connections were closed: the new configuration has no "
                  "room or listener for them connections=%u",
                  n_lost);
+}
+
+/* ---- Until the new worker has the baton ------------------------------------ */
+
+bool keeper_is_offered(const struct keeper *k)
+{
+    const struct baton *b = k->inherited.files.baton;
+
+    return k->inherited.present && b != NULL &&
+           atomic_load(&b->state) == BATON_OFFERED;
+}
+
+/* The new worker, if there is one, has not taken the baton and will not: the other
+ * image goes on, or, where this is the other one, its worker alone. */
+void keeper_inherit_give_back(struct keeper *k)
+{
+    if (k->worker != 0) {
+        (void)kill(k->worker, SIGKILL);
+        (void)waitpid(k->worker, NULL, 0);
+        k->worker = 0;
+    }
+    if (!keeper_is_offered(k)) {
+        k->restart_ns = keeper_now_ns(); /* it had just taken it */
+        return;
+    }
+    keeper_fall_back(k);
+    log_error(MODULE, "no program can go on: the old worker delivers alone");
+    k->worker_over = true;
+    k->restart_ns = 0;
+    k->exit_status = EXIT_FAILED;
+}
+
+bool keeper_inherit_worker_died(struct keeper *k)
+{
+    if (!keeper_is_offered(k))
+        return false;
+    k->worker = 0;
+    keeper_inherit_give_back(k);
+    return true;
+}
+
+uint64_t keeper_inherit_next_ns(const struct keeper *k)
+{
+    const struct inheritance *in = &k->inherited;
+
+    if (keeper_is_offered(k))
+        return in->take_by_ns;
+    return in->old_worker != 0 ? in->gone_by_ns : UINT64_MAX;
+}
+
+void keeper_inherit_look(struct keeper *k)
+{
+    struct inheritance *in = &k->inherited;
+    uint64_t now_ns = keeper_now_ns();
+
+    if (keeper_is_offered(k)) {
+        if (now_ns >= in->take_by_ns)
+            keeper_inherit_give_back(k);
+    } else if (in->old_worker != 0) {
+        if (in->gone_by_ns == 0) {
+            in->gone_by_ns = now_ns + LEAVE_NS;
+        } else if (now_ns >= in->gone_by_ns) {
+            /* It was told and does not hear: its sockets are ours alone. */
+            (void)kill(in->old_worker, SIGKILL);
+            in->gone_by_ns = UINT64_MAX;
+        }
+    }
+}
+
+bool keeper_inherit_reaped(struct keeper *k, pid_t pid)
+{
+    if (k->inherited.old_worker == 0 || pid != k->inherited.old_worker)
+        return false;
+    k->inherited.old_worker = 0;
+    return true;
 }

@@ -75,7 +75,8 @@ bool keeper_is_fault(int status);
 /** Open a module of this program's build. Returns its descriptor, or -1. */
 int keeper_open_module(const char *file);
 
-/** Whether a descriptor lives on in the next image. */
+/** Whether a descriptor lives on in the next image; first, none but 0 to 2 does. */
+void keeper_close_all_at_exec(const struct keeper *k);
 void keeper_keep_over_exec(int fd, bool keep);
 
 /* ---- keeper_salvage.c --------------------------------------------------- */
@@ -134,6 +135,18 @@ int keeper_inherit(struct keeper *k);
 void keeper_inherit_conns(struct keeper *k);
 /** What the image before knew of used seconds. */
 void keeper_inherit_stamps(struct keeper *k);
+/** Our worker has not taken the baton yet: the old one still can. */
+bool keeper_is_offered(const struct keeper *k);
+/** It will not: end it; the image before goes on, or its worker alone. */
+void keeper_inherit_give_back(struct keeper *k);
+/** A worker of ours ended: true when it was before it had the baton, and the image
+ *  before goes on, or nobody. */
+bool keeper_inherit_worker_died(struct keeper *k);
+/** A child ended: true when it was the old worker. */
+bool keeper_inherit_reaped(struct keeper *k, pid_t pid);
+/** Time passed; and when to look next. */
+void keeper_inherit_look(struct keeper *k);
+uint64_t keeper_inherit_next_ns(const struct keeper *k);
 /** This image cannot go on: back to the one before. Returns when there is none. */
 void keeper_fall_back(struct keeper *k);
 

@@ -181,6 +181,7 @@ int keeper_last_receipt(struct keeper *k)
     compose_apart(k, true);
     if (!receipt_is_ready(r)) {
         (void)region_rollback(&k->ingest);
+        (void)region_rollback(&k->store);
         compose_apart(k, false);
     }
     if (!receipt_is_ready(r)) {

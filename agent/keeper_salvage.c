@@ -217,6 +217,7 @@ bool keeper_salvage_reaped(struct keeper *k, pid_t pid, int status)
     (void)region_rollback(&k->store);
     (void)region_rollback(&k->ingest);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        fd_set_remove(&k->kept, k->ingest.fd);
         region_close(&k->ingest);
         k->ingest = s->fresh;
         fd_set_add(&k->kept, k->ingest.fd);
@@ -250,5 +251,7 @@ void keeper_salvage_abort(struct keeper *k)
         (void)kill(s->pid, SIGKILL);
         (void)waitpid(s->pid, NULL, 0);
         s->pid = 0;
+        (void)region_rollback(&k->store);
+        (void)region_rollback(&k->ingest);
     }
 }

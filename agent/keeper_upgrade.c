@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@
 #define TRIAL_NS (10000 * MS_NS)
 #define HANDOVER_NS (30000 * MS_NS)
 #define DELETED " (deleted)"
+#define MORE_FDS 4096 /* of workers, where close_range() is missing */
 
 /* ---- The program -------------------------------------------------------- */
 
@@ -103,10 +105,8 @@ static void close_trial(struct keeper *k)
 {
     struct upgrade *u = &k->upgrade;
 
-    if (u->trial != 0) {
-        (void)kill(u->trial, SIGKILL);
-        (void)waitpid(u->trial, NULL, 0);
-    }
+    if (u->trial != 0)
+        (void)kill(u->trial, SIGKILL); /* its end is reaped like any child's */
     close_answer(k);
     u->trial = 0;
 }
@@ -139,6 +139,16 @@ void keeper_upgrade_abort(struct keeper *k)
 
 /* ---- Trial --------------------------------------------------------------- */
 
+void keeper_close_all_at_exec(const struct keeper *k)
+{
+    /* Libraries in the worker make descriptors without the flag, in the table that
+     * is the keeper's, too. */
+    if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
+        return;
+    for (size_t fd = 3; fd < k->kept.n + MORE_FDS; fd++)
+        keeper_keep_over_exec((int)fd, false);
+}
+
 void keeper_keep_over_exec(int fd, bool keep)
 {
     if (fd >= 0)
@@ -151,6 +161,7 @@ _Noreturn static void be_trial(struct keeper *k, int answer_fd)
 
     (void)snprintf(value, sizeof(value), "%d %d", answer_fd, k->env.run_dir);
     (void)setenv(KEEPER_TRIAL_VARIABLE, value, 1);
+    keeper_close_all_at_exec(k);
     keeper_keep_over_exec(answer_fd, true);
     keeper_keep_over_exec(k->env.run_dir, true);
     (void)execv(k->upgrade.program, cli_original_argv());
@@ -262,7 +273,8 @@ static void keep_descriptors(const struct keeper *k, bool keep)
 
     for (uint32_t i = 0; i < k->sockets.n; i++)
         keeper_keep_over_exec(k->sockets.entries[i].fd, keep);
-    for (uint32_t i = 0; i < k->landing.n_conns; i++)
+    /* In a table of its own a worker's numbers mean something else here. */
+    for (uint32_t i = 0; i < k->landing.n_conns && k->shares_table; i++)
         keeper_keep_over_exec(k->landing.conns[i].fd, keep);
     keeper_keep_over_exec(f->record, keep);
     keeper_keep_over_exec(f->payloads, keep);
@@ -280,17 +292,21 @@ static void execute(struct keeper *k)
     char value[96];
     int rc;
 
+    if (exe < 0) {
+        fail(k, "no way back: /proc/self/exe: %s", strerror(errno));
+        return;
+    }
     (void)snprintf(value, sizeof(value), "%d %d %d %d", k->env.handover->record,
                    exe, k->env.http_module, k->env.httpd_module);
     (void)setenv(KEEPER_HANDOVER_VARIABLE, value, 1);
+    keeper_close_all_at_exec(k);
     keep_descriptors(k, true);
     keeper_keep_over_exec(exe, true);
     (void)execv(k->upgrade.program, cli_original_argv());
     rc = errno;
     keep_descriptors(k, false);
     (void)unsetenv(KEEPER_HANDOVER_VARIABLE);
-    if (exe >= 0)
-        close(exe);
+    close(exe);
     fail(k, "%s: %s", k->upgrade.program, strerror(rc));
 }
 
@@ -303,8 +319,9 @@ void keeper_upgrade_look(struct keeper *k)
         case HANDOVER_NOT_YET:
             break;
         case HANDOVER_READY:
-            execute(k);
-            return;
+            if (atomic_load(&k->sup->command_stop) == 0)
+                execute(k);
+            return; /* or the doorbell says so first */
         case HANDOVER_FAILED:
             fail(k, "the record was not written; see the log");
             return;

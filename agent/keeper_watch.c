@@ -183,7 +183,7 @@ static void on_worker_end(struct keeper *k, int status)
     bool served = atomic_load(&k->sup->serving) != 0;
     bool ever_served = atomic_load(&k->sup->worker_deaths) > 0 || served;
 
-    if (left_receipt(k))
+    if (left_receipt(k) || keeper_inherit_worker_died(k))
         return;
     if (WIFEXITED(status) && !ever_served) {
         k->worker = 0; /* it has said why */
@@ -242,7 +242,8 @@ static void reap(struct keeper *k)
             on_worker_end(k, status);
         else if (pid == k->job.pid)
             on_job_change(k, status);
-        else if (!keeper_upgrade_reaped(k, pid, status))
+        else if (!keeper_upgrade_reaped(k, pid, status) &&
+                 !keeper_inherit_reaped(k, pid))
             (void)keeper_salvage_reaped(k, pid, status);
     }
     if (!k->job.exited || k->sup == NULL)
@@ -351,6 +352,10 @@ static void on_deadline(struct keeper *k)
         log_error(MODULE, "worker did not end by the deadline");
         _exit(k->exec_mode ? k->job.exit_code : EXIT_UNDELIVERED);
     }
+    if (keeper_is_offered(k)) { /* the old worker has it all, and delivers it */
+        keeper_inherit_give_back(k);
+        return;
+    }
     if (k->worker != 0) {
         (void)kill(k->worker, SIGKILL);
         (void)waitpid(k->worker, &status, 0);
@@ -375,6 +380,8 @@ static int wait_ms(const struct keeper *k)
         next_ns = k->upgrade.until_ns;
     if (k->salvage.pid > 0 && k->salvage.until_ns < next_ns)
         next_ns = k->salvage.until_ns;
+    if (keeper_inherit_next_ns(k) < next_ns)
+        next_ns = keeper_inherit_next_ns(k);
     if (next_ns == NEVER)
         return -1;
     return next_ns <= now_ns ? 0 : (int)((next_ns - now_ns) / MS_NS) + 1;
@@ -407,6 +414,7 @@ void keeper_watch(struct keeper *k)
         if ((fds[1].revents & POLLIN) != 0)
             on_doorbell(k);
         keeper_upgrade_look(k);
+        keeper_inherit_look(k);
         keeper_salvage_look(k);
         if (keeper_now_ns() >= kill_at(k))
             on_deadline(k);

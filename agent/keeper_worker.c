@@ -51,6 +51,13 @@ static void watch_keeper(struct keeper *k, pid_t keeper)
         (void)raise(SIGTERM);
 }
 
+/* Not while, after an upgrade, the old worker kept the baton. */
+static bool env_is_ours(const struct worker_env *env)
+{
+    return env->inherited == NULL ||
+           atomic_load(&env->inherited_files->baton->state) == BATON_TAKEN;
+}
+
 _Noreturn static void be_worker(struct keeper *k, pid_t keeper)
 {
     int status;
@@ -67,7 +74,8 @@ _Noreturn static void be_worker(struct keeper *k, pid_t keeper)
         /* Nobody else is left to do it; the receipt may be printed already. */
         receipt_print(&k->sup->receipt, k->env.run_dir,
                       atomic_load(&k->sup->deadline_ns));
-        sockets_close(&k->sockets);
+        if (env_is_ours(&k->env))
+            sockets_close(&k->sockets);
     }
     _exit(status);
 }

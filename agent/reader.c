@@ -311,8 +311,8 @@ static void answer(struct reader *r, enum reader_event_kind kind,
 /* Returns false when a @flush was declined. */
 static bool close_all(struct reader *r, bool flush)
 {
-    if (r->paused)
-        return true; /* all is closed, and what waits in sockets is for others */
+    if (r->paused) /* what waits in sockets is for others, and not flushed */
+        return !flush;
     reader_check_clock(r);
     reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
     if (flush && !agg_may_close(r->agg, ingress_now_s(&r->g)))
@@ -339,8 +339,7 @@ static void take_orders(struct reader *r)
                    close_all(r, o.what == READER_FLUSH) ? 0 : 1);
             break;
         case READER_PAUSE:
-            reader_pause(r);
-            answer(r, READER_PAUSED, o.token, 0);
+            answer(r, READER_PAUSED, o.token, reader_pause(r) ? 0 : 1);
             break;
         case READER_RESUME:
             reader_resume(r);

@@ -31,7 +31,8 @@ enum reader_order {
                          token = latest instant, CLOCK_MONOTONIC ns */
     READER_PAUSE,     /* read no socket, close every part; READER_PAUSED. What
                          the kernel holds stays there, for whoever reads next.
-                         Again: closes what found no room the first time */
+                         Again: closes what found no room the first time.
+                         @n_left: 1 = declined, see READER_FLUSH */
     READER_RESUME,    /* read on; no answer */
     READER_QUIT       /* end the thread; reader_join() follows */
 };

@@ -22,8 +22,10 @@ static void watch_conns(struct reader *r, bool on)
     }
 }
 
-void reader_pause(struct reader *r)
+bool reader_pause(struct reader *r)
 {
+    if (!r->paused && !agg_may_close(r->agg, ingress_now_s(&r->g)))
+        return false;
     if (!r->paused) {
         r->paused = true;
         reader_unwatch_sockets(r);
@@ -33,6 +35,7 @@ void reader_pause(struct reader *r)
         reader_read_drops(r);
     }
     agg_close_all(r->agg, ingress_now_s(&r->g));
+    return true;
 }
 
 void reader_resume(struct reader *r)

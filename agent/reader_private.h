@@ -85,8 +85,9 @@ bool reader_sweep(struct reader *r, uint64_t latest_ns);
  *  number of datagrams that stay in sockets. */
 uint64_t reader_drain(struct reader *r, uint64_t latest_ns);
 
-/** No socket is looked at and no timer runs until reader_resume(). */
-void reader_pause(struct reader *r);
+/** No socket is looked at and no timer runs until reader_resume(). Returns false
+ *  when that would run ahead of the clock: nothing was done. */
+bool reader_pause(struct reader *r);
 void reader_resume(struct reader *r);
 
 /** Callbacks of the polls. */

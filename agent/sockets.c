@@ -292,6 +292,12 @@ void sockets_close_entry(struct socket_entry *e)
     e->fd = -1;
 }
 
+void sockets_leave(struct sockets *s)
+{
+    for (uint32_t i = 0; i < s->n; i++)
+        s->entries[i].path[0] = '\0';
+}
+
 void sockets_close(struct sockets *s)
 {
     for (uint32_t i = 0; i < s->n; i++)

@@ -84,6 +84,9 @@ bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd);
  *  inode). */
 void sockets_close_entry(struct socket_entry *e);
 
+/** Their paths are not ours to unlink any more. */
+void sockets_leave(struct sockets *s);
+
 /** Close all and unlink the paths that end with us and are still ours (same
  *  inode). */
 void sockets_close(struct sockets *s);

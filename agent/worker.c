@@ -58,7 +58,7 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
         w->n_left = ev->n_left;
         break;
     case READER_PAUSED:
-        worker_handover_paused(w);
+        worker_handover_paused(w, ev->n_left == 0);
         break;
     }
     worker_advance(w);

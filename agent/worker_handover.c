@@ -24,6 +24,8 @@
 /* So long the sockets are served on while requests in flight end. One that takes
  * longer may be sent twice, and counts as ambiguous then. */
 #define SETTLE_MS 2000
+/* And so long nobody reads them at most. */
+#define REST_MS 5000
 /* Who asked before the way back asks again so soon, and is told. */
 #define FELL_BACK_NS (5000 * MS)
 
@@ -103,14 +105,24 @@ static int write_record(struct worker *w)
     return handover_write(files->record, &h, w->env->landing);
 }
 
+static void give_up(struct worker *w, const char *why)
+{
+    log_error(MODULE, "no hand-over: %s", why);
+    answer_keeper(w, HANDOVER_FAILED); /* which takes the order back */
+}
+
 static void offer(struct worker *w)
 {
-    int rc = write_record(w);
+    int rc;
+
+    (void)uv_timer_stop(&w->settle_timer);
+    forwarder_freeze(w->forwarder);
+    rc = write_record(w);
 
     if (rc != 0) {
-        log_error(MODULE, "the record for the new program was not written: %s",
-                  strerror(-rc));
-        answer_keeper(w, HANDOVER_FAILED); /* which takes the order back */
+        give_up(w, rc == -E2BIG ? "more connections, or bytes of open frames, "
+                                  "than a record takes"
+                                : strerror(-rc));
         return;
     }
     w->step = STEP_RESTING;
@@ -118,10 +130,30 @@ static void offer(struct worker *w)
     answer_keeper(w, HANDOVER_READY);
 }
 
+static void on_rest_timer(uv_timer_t *t)
+{
+    struct worker *w = t->data;
+
+    if (w->step == STEP_PAUSING || w->step == STEP_ENCODING)
+        give_up(w, "what is open was not encoded in time");
+}
+
+/* From here on everybody waits: who asks something meanwhile is not heard, and asks
+ * the new worker. */
+static void rest(struct worker *w)
+{
+    w->rested_us = worker_now_ns() / 1000;
+    uv_update_time(&w->loop);
+    (void)uv_timer_start(&w->settle_timer, on_rest_timer, REST_MS, 0);
+    if (w->control != NULL)
+        control_pause(w->control, true);
+    health_stop(w->health); /* its port is the new one's */
+    w->health = NULL;
+}
+
 static void pause_reader(struct worker *w)
 {
     w->step = STEP_PAUSING;
-    w->rested_us = worker_now_ns() / 1000;
     reader_order(w->reader, READER_PAUSE, 0);
 }
 
@@ -139,10 +171,15 @@ void worker_handover_encoded(struct worker *w)
         offer(w);
 }
 
-void worker_handover_paused(struct worker *w)
+void worker_handover_paused(struct worker *w, bool paused)
 {
     if (w->step != STEP_PAUSING)
         return;
+    if (!paused) {
+        give_up(w,
+                "upgrades come faster than the seconds that their parts need");
+        return;
+    }
     w->step = STEP_ENCODING;
     parts_hurry(w->parts, true);
     worker_handover_encoded(w);
@@ -154,7 +191,7 @@ static void on_settled(void *arg)
 
     if (w->step != STEP_SETTLING)
         return;
-    (void)uv_timer_stop(&w->settle_timer);
+    rest(w);
     pause_reader(w);
 }
 
@@ -180,6 +217,10 @@ static void go_on(struct worker *w)
     reader_order(w->reader, READER_RESUME, 0);
     parts_hurry(w->parts, false);
     forwarder_resume(w->forwarder);
+    if (w->control != NULL)
+        control_pause(w->control, false);
+    if (w->health == NULL && w->env->config->health_port != 0)
+        health_start(&w->health, w->env);
 }
 
 void worker_handover_obey(struct worker *w)
@@ -285,6 +326,7 @@ void worker_upgrade_asked(struct worker *w, struct control_request *rq,
         answer(rq, true, NULL);
     } else if (sup->fell_back_ns != 0 &&
                worker_now_ns() - sup->fell_back_ns < FELL_BACK_NS) {
+        sup->fell_back_ns = 0; /* said; a further request is a new one */
         answer(rq, false, "the new program could not go on; see the log");
     } else if (w->env->handover == NULL) {
         answer(rq, false,

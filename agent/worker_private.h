@@ -77,7 +77,7 @@ struct worker {
     uv_timer_t stage_timer;   /* latest instant of the present stage */
     uv_timer_t hurried_timer; /* exec: flushes after the job's SIGTERM */
     uv_timer_t key_timer;     /* looks at api_key_file */
-    uv_timer_t settle_timer;  /* longest wait of STEP_SETTLING */
+    uv_timer_t settle_timer;  /* longest time of a step of the hand-over */
     uv_poll_t doorbell;
     uv_poll_t keeper_gone;
     bool has_keeper_gone;
@@ -109,8 +109,8 @@ void worker_advance(struct worker *w);
 /** Look at the keeper's order: begin to hand over, or go on. Ends the process
  *  when another image serves already. */
 void worker_handover_obey(struct worker *w);
-/** READER_PAUSED came. */
-void worker_handover_paused(struct worker *w);
+/** READER_PAUSED came; @paused: false when the reader declined. */
+void worker_handover_paused(struct worker *w, bool paused);
 /** A part was encoded. */
 void worker_handover_encoded(struct worker *w);
 /** The keeper is gone: whoever gets the baton serves, once. */

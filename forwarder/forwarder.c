@@ -273,7 +273,7 @@ void forwarder_kick(struct forwarder *f)
 void forwarder_drain(struct forwarder *f, uint64_t deadline_ns,
                      forwarder_idle_fn *idle, void *arg)
 {
-    f->paused = false;
+    f->paused = f->frozen = false;
     f->draining = true;
     f->safe = false;
     f->deadline_ns = deadline_ns;
@@ -301,9 +301,19 @@ void forwarder_pause(struct forwarder *f, forwarder_idle_fn *idle, void *arg)
     forwarder_ring(f);
 }
 
+void forwarder_freeze(struct forwarder *f)
+{
+    REQUIRE(f->paused);
+    f->frozen = true;
+    for (uint32_t i = 0; i < f->inflight.max; i++) {
+        if (f->inflight.slots[i].payload != NULL)
+            store_mark_maybe_sent(f->store, f->inflight.slots[i].payload);
+    }
+}
+
 void forwarder_resume(struct forwarder *f)
 {
-    f->paused = false;
+    f->paused = f->frozen = false;
     f->draining = false;
     f->idle = NULL;
     forwarder_unpark(f);

@@ -66,6 +66,9 @@ void forwarder_drop_refused(struct forwarder *f);
 /** Begin no request from now on. @idle runs once, from the loop, when none is in
  *  flight any more: then the store stands still but for what the loop commits. */
 void forwarder_pause(struct forwarder *f, forwarder_idle_fn *idle, void *arg);
+/** Behind forwarder_pause(): requests still in flight settle nothing any more. Their
+ *  payloads stay as they are, as perhaps sent, whatever is answered. */
+void forwarder_freeze(struct forwarder *f);
 /** Leave stop mode (exec: the job goes on after its SIGTERM), or the pause. */
 void forwarder_resume(struct forwarder *f);
 

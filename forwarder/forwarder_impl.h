@@ -92,6 +92,7 @@ struct forwarder {
     char last_error[160];
 
     bool paused; /* no request begins; idle is told when none is in flight */
+    bool frozen; /* and what those say that are is not heard */
     bool draining;
     bool safe; /* forwarder_set_safe() */
     uint64_t deadline_ns;

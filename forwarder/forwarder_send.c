@@ -234,7 +234,12 @@ static void on_done(void *arg, const struct http_result *r)
     struct flight was = *fl;
     struct forwarder *f = fl->owner;
 
-    settle(f, &was, inflight_end(&f->inflight, fl), r);
+    if (f->frozen) {
+        breaker_forget(&f->routes[fl->payload->kind].breaker, fl->probe);
+        store_put_back(f->store, inflight_end(&f->inflight, fl));
+    } else {
+        settle(f, &was, inflight_end(&f->inflight, fl), r);
+    }
     forwarder_ring(f);
 }
 

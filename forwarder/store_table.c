@@ -15,6 +15,7 @@
 
 #define STORE_MAGIC 0x52747653746f7232ULL
 #define GROW_ENTRIES 512u
+#define LEAST_ORDER (INT64_C(1) << 32)
 #define NO_ENTRY STORE_NO_ENTRY
 
 size_t store_reserve(size_t reserve[STORE_N_RANGES], size_t max_bytes)
@@ -365,11 +366,13 @@ int store_table_open(struct store *s, size_t max_bytes)
     s->head = region_base(r, STORE_HEAD);
     s->entries = region_base(r, STORE_ENTRIES);
     if (s->head->magic != STORE_MAGIC) {
-        uint64_t first = 1;
+        /* Ages are compared with those of earlier lives, on disk, and of earlier
+         * images: what came from there is older than all that is made here, so
+         * there must be room below. */
+        int64_t wall_us = clock_wall_ns(s->clock) / 1000;
+        uint64_t first =
+            wall_us > LEAST_ORDER ? (uint64_t)wall_us : LEAST_ORDER;
 
-        /* Ages are compared across lives, on disk. */
-        if (s->disk != NULL && clock_wall_ns(s->clock) > 1000)
-            first = (uint64_t)clock_wall_ns(s->clock) / 1000;
         region_set(r, s->head->next_id, first);
         region_set(r, s->head->base_order, first);
         region_set(r, s->head->magic, STORE_MAGIC);

@@ -100,6 +100,46 @@ class UpgradeCase(Case):
         self.assertEqual(r.returncode, 1, r.stdout)
         self.assertRegex(r.stdout.decode(), why)
 
+    def install_slow(self, seconds):
+        """A program that is slow between its execve() and its main(): the old
+        worker rests meanwhile."""
+        # No shell: that would lift the block of the signals.
+        self.install(text="#!/usr/bin/python3\nimport os, sys, time\n"
+                     "if 'RETRIEVER_TRIAL' not in os.environ:\n"
+                     "    time.sleep(%s)\n"  # pace: the scenario
+                     "os.execv('%s', ['retriever'] + sys.argv[1:])\n" % (
+                         seconds, BINARY))
+
+    def begin(self, agent):
+        """Until the old worker rests and nobody reads the sockets."""
+        agent.proc.send_signal(signal.SIGUSR2)
+        exe = "/proc/%d/exe" % agent.proc.pid
+        eventually(lambda: not os.path.basename(
+            os.readlink(exe)).startswith("retriever"),
+            what="the new program being slow")
+
+    def install_broken_at(self, function):
+        """A program that dies of a fault where that function begins."""
+        offset = None
+        for line in subprocess.run(
+                ["objdump", "-h", "-t", BINARY], stdout=subprocess.PIPE,
+                check=True).stdout.decode().splitlines():
+            words = line.split()
+            if len(words) > 6 and words[1] == ".text":
+                text = int(words[3], 16), int(words[5], 16)
+            if words and words[-1] == function:
+                offset = int(words[0], 16)
+        self.assertIsNotNone(offset, function)
+        with open(BINARY, "rb") as f:
+            data = bytearray(f.read())
+        at = offset - text[0] + text[1]
+        trap = b"\x0f\x0b" if os.uname().machine == "x86_64" else b"\0\0\0\0"
+        data[at:at + len(trap)] = trap
+        path = os.path.join(self.tmp, "broken")
+        with open(path, "wb") as f:
+            f.write(data)
+        self.install(path)
+
     def gaps(self, agent):
         return sorted(int(m.group(1)) / 1e3 for m in (
             re.search(r"upgraded, serving again.*after_us=(\d+)", line)
@@ -291,6 +331,139 @@ class Upgrades(UpgradeCase):
         self.assert_all_delivered(receipt)
         self.assertEqual(receipt["upgrades"], 0)
         self.assertEqual(self.sum_of(intake.stop(), "back"), 8)
+
+    def test_back_to_the_old_program_when_the_new_worker_dies(self):
+        intake = self.intake()
+        agent = self.start(intake)
+        u, s = Uds(agent.uds), Stream(agent.stream)
+        for _ in range(3):
+            for c in (u, s):
+                c.send("trap:1|c\ntrap.d:2|d")
+            # All of its start is done then, but taking the baton.
+            self.install_broken_at("worker_handover_take")
+            self.refused(agent, "could not go on")
+            self.install(BINARY)
+            self.upgrade(agent)
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["upgrades"], 3)
+        totals = intake.stop()
+        self.assertEqual(self.sum_of(totals, "trap"), 6)
+        self.assertEqual(self.metric(totals, "trap.d")["count"], 6)
+
+    def test_no_descriptor_is_left_behind(self):
+        agent = self.start(self.intake(), env={
+            "DD_RUN_PATH": os.path.join(self.tmp, "run")})
+        u = Uds(agent.uds)
+        seen = []
+        for _ in range(8):
+            u.send("fd:1|c")
+            self.upgrade(agent)
+            agent.flush()
+            seen.append(len(os.listdir("/proc/%d/fd" % agent.proc.pid)))
+        self.assertLessEqual(max(seen[4:]), max(seen[:4]), seen)
+        with open("/proc/%d/environ" % agent.proc.pid) as f:
+            self.assertNotIn("RETRIEVER_TRIAL", f.read())
+
+    def test_what_is_asked_while_the_worker_rests_is_answered_by_the_next(self):
+        intake = self.intake()
+        agent = self.start(intake)
+        u = Uds(agent.uds)
+        self.install_slow(0.5)
+        self.begin(agent)
+        u.send("asked:1|c")
+        r = self.client(agent, "flush", "--wait", "--json")
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        self.assertIn(b'"samples":1,', r.stdout)
+        self.assertEqual(agent.status()["upgrades"], 1)
+        self.assertEqual(self.sum_of(intake.totals(), "asked"), 1)
+        self.assert_all_delivered(agent.stop())
+
+    def test_a_flush_behind_an_upgrade_waits_for_what_was_taken_along(self):
+        intake = self.intake("--fail", "503:1")
+        agent = self.start(intake)
+        Uds(agent.uds).send("along:1|c")
+        self.upgrade(agent)
+        flush = subprocess.Popen(
+            [BINARY, "flush", "--wait", "--json", "--socket", agent.control],
+            stdout=subprocess.PIPE)
+        eventually(lambda: intake.totals()["requests"] > 3, what="retries")
+        self.assertIsNone(flush.poll())
+        intake.control(fail=[])
+        self.assertIn(b'"flushed":true,"samples":1,', flush.communicate()[0])
+        self.assert_all_delivered(agent.stop())
+
+    def test_a_stop_asked_while_the_worker_rests(self):
+        intake = self.intake()
+        agent = self.start(intake)
+        self.install_slow(0.5)
+        self.begin(agent)
+        Uds(agent.uds).send("asked:1|c")
+        r = self.client(agent, "stop")
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        agent.wait(20)
+        receipt = agent.receipt()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["upgrades"], 1)
+        self.assertEqual(self.sum_of(intake.stop(), "asked"), 1)
+
+    def test_sigterm_while_the_worker_rests(self):
+        intake = self.intake()
+        agent = self.start(intake)
+        Uds(agent.uds).send("term:1|c")
+        self.install_slow(0.5)
+        self.begin(agent)
+        Uds(agent.uds).send("term:1|c")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["reason"], "SIGTERM")
+        self.assertEqual(self.sum_of(intake.stop(), "term"), 2)
+
+    def test_a_request_that_is_answered_while_the_worker_rests(self):
+        """Its payload is in the record: the answer comes too late to count, and
+        the next one sends it again."""
+        for env in ({}, {"DD_RUN_PATH": os.path.join(self.tmp, "run")}):
+            intake = self.intake("--latency", "3000")
+            agent = self.start(intake, env=dict(env, DD_STOP_TIMEOUT="20"))
+            agent.err.wait_for("was accepted")
+            u = Uds(agent.uds)
+            for _ in range(10):
+                u.send("late:1|c")
+            flush = subprocess.Popen(
+                [BINARY, "flush", "--wait", "--socket", agent.control],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.addCleanup(flush.wait)
+            eventually(lambda: agent.status()["store"]["payloads"] == 1,
+                       what="a payload on its way")
+            self.install_slow(3)
+            self.begin(agent)
+            agent.err.wait_for("upgraded, serving again", 20)
+            receipt = agent.stop()
+            self.assert_all_delivered(receipt)
+            self.assertEqual(receipt["payloads"]["sent"], 1)
+            self.assertEqual(self.sum_of(intake.stop(), "late"), 10)
+            self.install(BINARY)
+
+    def test_many_connections(self):
+        import resource
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        n = 14000 if LONG and hard > 20000 else 300
+        resource.setrlimit(resource.RLIMIT_NOFILE,
+                           (min(hard, max(soft, n + 500)), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE,
+                        (soft, hard))
+        agent = self.start(self.intake(), env={
+            "DD_STREAM_MAX_CONNECTIONS": n + 10})
+        clients = [Stream(agent.stream) for _ in range(n)]
+        for c in clients:
+            c.send("conn:1|c")
+        self.upgrade(agent)
+        for c in clients:
+            c.send("conn:1|c")
+            c.close()
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["aggregated"], 2 * n)
 
     def test_a_program_that_dies_behind_its_trial(self):
         """Nothing can go on then; all that was received is delivered."""
