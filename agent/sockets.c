@@ -201,6 +201,25 @@ static void open_dogstatsd(struct opening *o)
         open_url(o, c->dogstatsd_sockets.items[i]);
 }
 
+/* What was sent there is still in its queue, and nobody else will read it. New
+ * clients do not find it any more. */
+static bool serve_on(struct socket_entry *e)
+{
+    if (e->was == 0 || e->stored ||
+        (e->kind != SOCKET_UNIXGRAM && e->kind != SOCKET_UNIXSTREAM))
+        return false;
+    if (sockets_path_is_ours(e))
+        (void)unlink(e->path);
+    e->path[0] = '\0';
+    e->orphan = true;
+    log_info(
+        "sockets",
+        "socket is not asked for any more: its path was removed, and who is "
+        "connected is served until the next stop socket=%s",
+        e->name);
+    return true;
+}
+
 /* Before anything is bound: what is not asked for any more may be in the way, for
  * as long as the manager holds it. */
 static void release_unwanted(const struct opening *found, struct sockets *s,
@@ -209,7 +228,8 @@ static void release_unwanted(const struct opening *found, struct sockets *s,
     uint32_t n_before = s->n;
 
     for (uint32_t i = s->n; i-- > 0;) {
-        if (is_ours_from_before(&s->entries[i]) && !found->taken[i])
+        if (is_ours_from_before(&s->entries[i]) && !found->taken[i] &&
+            !serve_on(&s->entries[i]))
             sockets_release(s, i, manager);
     }
     if (s->n < n_before && notify_barrier(manager) != 0)
@@ -281,12 +301,17 @@ bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd)
     return n_ours == n_its && memcmp(&ours, &its, n_ours) == 0;
 }
 
-void sockets_close_entry(struct socket_entry *e)
+bool sockets_path_is_ours(const struct socket_entry *e)
 {
     struct stat st;
 
-    if (!e->stored && e->path[0] != '\0' && lstat(e->path, &st) == 0 &&
-        st.st_dev == e->device && st.st_ino == e->inode)
+    return e->path[0] != '\0' && lstat(e->path, &st) == 0 &&
+           st.st_dev == e->device && st.st_ino == e->inode;
+}
+
+void sockets_close_entry(struct socket_entry *e)
+{
+    if (!e->stored && sockets_path_is_ours(e))
         (void)unlink(e->path);
     close(e->fd);
     e->fd = -1;

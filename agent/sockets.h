@@ -31,9 +31,8 @@ struct socket_entry {
     uint32_t was;        /* index + 1 in the image before this one; 0 = new */
     bool shared_outside; /* somebody else holds it too: never shut it down */
     bool stored;         /* that is the service manager, for our next life */
-    bool
-        orphan; /* kept from a life before, and its path is another's now: served
-                    to the end, not kept again */
+    bool orphan; /* of before, and its path is gone or another's now: served to
+                       the end, not kept again */
     char name[160]; /* "udp 127.0.0.1:8125", "/run/dsd.socket" */
     char path[112]; /* to unlink at the end unless stored; "" = none
                             (abstract, UDP, a socket unit's) */
@@ -79,6 +78,9 @@ void sockets_keep(struct sockets *s, const struct notify *manager);
 /** @fd is a connection that the listener @entry accepted, in this process's
  *  table. */
 bool sockets_is_conn_of(const struct sockets *s, uint32_t entry, int fd);
+
+/** The path is one that we unlink, and still leads to this socket. */
+bool sockets_path_is_ours(const struct socket_entry *e);
 
 /** Close one, and unlink its path when that ends with us and is still ours (same
  *  inode). */

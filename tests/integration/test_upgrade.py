@@ -295,7 +295,8 @@ class Upgrades(UpgradeCase):
         configure("tags: [round:two]\ndogstatsd_sockets: [unixgram://%s]\n"
                   % more)
         self.upgrade(agent)
-        for c in (u, s, Uds(more)):
+        old = Uds(more)
+        for c in (u, s, old):
             c.send("conf:1|c")
         configure("nonsense: [\n")
         self.refused(agent, "configuration has errors")
@@ -307,11 +308,13 @@ class Upgrades(UpgradeCase):
         configure("dogstatsd_sockets: [unixgram:///nowhere/at/all]\n")
         self.upgrade(agent)
         self.assertFalse(os.path.exists(more))
-        u.send("conf:1|c")
+        # Who is connected to what is not asked for any more is served on.
+        for c in (u, old):
+            c.send("conf:1|c")
         receipt = agent.stop()
         self.assert_all_delivered(receipt)
         totals = intake.stop()
-        self.assertEqual(self.sum_of(totals, "conf"), 5)
+        self.assertEqual(self.sum_of(totals, "conf"), 6)
         self.assertEqual(totals["metrics"]["conf"]["contexts"], 3)
 
     def test_back_to_the_old_program(self):
