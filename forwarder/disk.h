@@ -64,8 +64,7 @@ uint64_t disk_start(struct disk *d);
 struct disk_found {
     struct disk_place place;
     struct segment_record record;
-    int64_t created_s; /* of its segment */
-    bool own;          /* of this life */
+    bool own; /* of this life */
 };
 
 /** Second pass: up to @max unsettled records that nobody claimed, bytes checked,

@@ -60,7 +60,6 @@ static int create_file(struct disk *d)
         return rc != 0 ? rc : -ENOMEM;
     }
     f->life = h.life;
-    f->created_s = h.created_s;
     f->n_bytes = sizeof(head);
     f->phase = SEGMENT_READY;
     d->n_bytes += f->n_bytes;

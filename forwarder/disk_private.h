@@ -26,7 +26,6 @@ struct segment_file {
     uint64_t n_synced_bytes;
     uint64_t unsynced_since_ns;
     uint64_t life;
-    int64_t created_s;
     uint32_t n_held; /* unsettled records that the store has or will have */
     enum segment_phase phase;
     bool damaged; /* goes by another name when nothing in it is held */

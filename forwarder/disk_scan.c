@@ -254,7 +254,6 @@ static int note_file(struct disk *d, const struct scan_file *s)
         d->n_bytes += s->n_bytes - f->n_bytes; /* listed before: a retry */
         f->n_bytes = s->n_bytes;
         f->life = s->head.life;
-        f->created_s = s->head.created_s;
         if (f->phase == SEGMENT_CLAIMED)
             f->phase = SEGMENT_WAITING;
     } else {
@@ -422,7 +421,6 @@ static size_t read_some(struct disk *d, struct scan_file *s,
         rc = read_record(s, d->reading_at, true, &f->record);
         if (rc != 0)
             break;
-        f->created_s = s->head.created_s;
         f->own = s->head.life == d->opts.life;
         d->reading_at += segment_record_size(&f->record);
         if (f->record.state != RECORD_SETTLED && !is_claimed(d, f->place))

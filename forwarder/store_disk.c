@@ -257,12 +257,16 @@ static enum store_side side_of(const struct disk_found *f)
                                                           : STORE_RESTORED;
 }
 
+/* By the age of the payload: its file may have been begun long before, since a
+ * healthy agent writes one file over and over. Where either time cannot be right
+ * nobody knows. */
 static bool is_outdated(const struct store *s, const struct disk_found *f)
 {
     int64_t now_s = clock_wall_ns(s->clock) / CLOCK_NS_PER_S;
+    int64_t made_s = (int64_t)(f->record.order / 1000000);
 
-    return !f->own && s->outdated_s > 0 && f->created_s < now_s &&
-           now_s - f->created_s > s->outdated_s;
+    return !f->own && s->outdated_s > 0 && made_s >= CLOCK_PLAUSIBLE_S &&
+           made_s < now_s && now_s - made_s > s->outdated_s;
 }
 
 static void restore_one(struct store *s, const struct disk_found *d)

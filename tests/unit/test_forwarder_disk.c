@@ -150,6 +150,50 @@ static void payloads_of_two_weeks_ago_are_dropped(void **state)
     rig_end(&f);
 }
 
+/* A file is older than what is written to it today: a healthy agent writes one
+ * file over and over. */
+static void a_payload_is_as_old_as_itself_and_not_as_its_file(void **state)
+{
+    struct disk_rig f;
+
+    (void)state;
+    rig_begin(&f, 1024 * KIB);
+    for (int day = 0; day < 12; day++) {
+        rig_put(&f, PAYLOAD_SERIES, 100, 'h', 1);
+        rig_deliver(&f, 100, 'h', 1);
+        rig_pass_seconds(&f, 86400);
+    }
+    rig_put(&f, PAYLOAD_SERIES, 100, 'a', 5);
+    assert_int_equal(store_sync(f.s, 0), 0);
+    assert_true(store_save_rest(f.s));
+    assert_int_equal(store_counts(f.s)->saved, 5);
+    rig_next_life(&f);
+    assert_int_equal(rig_dropped(&store_restored(f.s)->counts), 0);
+    rig_deliver(&f, 100, 'a', 5);
+    rig_end(&f);
+}
+
+static void a_clock_that_was_not_set_makes_nothing_outdated(void **state)
+{
+    struct disk_rig f;
+
+    (void)state;
+    rig_begin(&f, 1024 * KIB);
+    rig_put(&f, PAYLOAD_SERIES, 100, 'a', 1);
+    test_clock_step(&f.clock, (60 - NOW_S) * CLOCK_NS_PER_S);
+    rig_next_life(&f); /* what was made lies ahead */
+    rig_put(&f, PAYLOAD_SERIES, 100, 'b', 4);
+    test_clock_advance(&f.clock, UINT64_C(14) * 86400 * CLOCK_NS_PER_S);
+    rig_next_life(&f); /* nobody knows what now is */
+    assert_int_equal(rig_stats(&f).restored_load.n_samples, 5);
+    test_clock_step(&f.clock, NOW_S * CLOCK_NS_PER_S);
+    rig_next_life(&f); /* nor when that second one was made */
+    assert_int_equal(store_restored(f.s)->counts.dropped[DROP_EVICTED], 1);
+    rig_deliver(&f, 100, 'b', 4);
+    rig_assert_balanced(&f);
+    rig_end(&f);
+}
+
 static void points_that_waited_over_an_hour_count_as_old(void **state)
 {
     struct disk_rig f;
@@ -520,6 +564,8 @@ int main(void)
         cmocka_unit_test(what_was_never_committed_is_settled_by_the_successor),
         cmocka_unit_test(a_stop_saves_and_the_next_life_delivers),
         cmocka_unit_test(payloads_of_two_weeks_ago_are_dropped),
+        cmocka_unit_test(a_payload_is_as_old_as_itself_and_not_as_its_file),
+        cmocka_unit_test(a_clock_that_was_not_set_makes_nothing_outdated),
         cmocka_unit_test(points_that_waited_over_an_hour_count_as_old),
         cmocka_unit_test(old_bodies_leave_memory_and_are_read_back),
         cmocka_unit_test(the_oldest_go_when_the_disk_may_hold_no_more),
