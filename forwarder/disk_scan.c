@@ -21,6 +21,9 @@
 
 #define MODULE "store"
 #define CHUNK_BYTES 65536u
+/* Numbers grow by one with each file: larger ones are not ours, and behind the
+ * last one they would begin again. */
+#define MAX_NUMBER (UINT64_MAX / 2)
 
 /* ---- Claims ------------------------------------------------------------ */
 
@@ -282,7 +285,7 @@ static int look_at(struct disk *d, uint64_t number, uint64_t own_from)
     int rc = open_file(d, number, &s);
 
     pthread_mutex_lock(&d->lock);
-    if (number >= d->next_number && number < UINT64_MAX)
+    if (number >= d->next_number)
         d->next_number = number + 1;
     pthread_mutex_unlock(&d->lock);
     switch (rc) {
@@ -324,7 +327,7 @@ static uint64_t number_of(const char *name)
         number = number << 4 | (uint64_t)digit;
     }
     disk_name(number, again);
-    return strcmp(again, name) == 0 ? number : 0;
+    return number <= MAX_NUMBER && strcmp(again, name) == 0 ? number : 0;
 }
 
 static int look_at_all(struct disk *d, uint64_t own_from)
@@ -369,6 +372,9 @@ int disk_list(struct disk *d, uint64_t own_from)
         rc = look_at_all(d, own_from);
     pthread_mutex_lock(&d->lock);
     if (rc == 0) {
+        /* The folder may be empty again: what is below counts as found. */
+        if (own_from > d->next_number && own_from <= MAX_NUMBER)
+            d->next_number = own_from;
         d->listed = true;
         disk_works(d);
     } else {

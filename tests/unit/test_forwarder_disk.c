@@ -3,6 +3,7 @@
 #include "tests/support/disk_rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +101,65 @@ static void what_was_never_committed_is_settled_by_the_successor(void **state)
     rig_deliver(&f, 100, 'x', 100);
     rig_deliver(&f, 100, 'a', 1);
     assert_null(store_take(f.s));
+    rig_end(&f);
+}
+
+/* A successor that finds the folder empty goes on with the numbers: by them it
+ * tells what was never committed. */
+static void numbers_do_not_begin_again_below_this_life(void **state)
+{
+    struct disk_rig f;
+    struct payload_draft d;
+
+    (void)state;
+    rig_begin(&f, 1024 * KIB);
+    for (int i = 0; i < 3; i++)
+        rig_put(&f, PAYLOAD_SERIES, 300 * KIB, 'a', 1);
+    rig_next_life(&f);
+    for (int i = 0; i < 3; i++)
+        rig_deliver(&f, 300 * KIB, 'a', 1);
+    assert_int_equal(rig_n_files(&f, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        rig_successor(&f);
+        rig_look(&f);
+        d = rig_draft(&f, PAYLOAD_SERIES, 100, 'x', 100);
+        rig_write_drafts(&f, &d, 1); /* killed once before the commit */
+    }
+    store_commit_part(f.s, store_encoded_seq(f.s) + 1, &d, 1, NULL, 0);
+    assert_int_equal(store_own(f.s)->accepted.n_samples, 100);
+    rig_deliver(&f, 100, 'x', 100);
+    assert_null(store_take(f.s));
+    rig_end(&f);
+}
+
+/* Numbers grow by one with each file: none of ours comes near the end. */
+static void the_highest_numbers_are_not_ours(void **state)
+{
+    static const char *const names[] = {"fffffffffffffffe", "8000000000000000"};
+    const struct segment_head h = {.life = 99, .created_s = NOW_S};
+    unsigned char head[SEGMENT_HEAD_BYTES];
+    struct disk_rig f;
+    char path[160];
+
+    (void)state;
+    rig_begin(&f, 1024 * KIB);
+    segment_head_write(head, &h);
+    for (int i = 0; i < 2; i++) {
+        int fd;
+
+        snprintf(path, sizeof(path), "%s/payloads/segment-%s", f.path,
+                 names[i]);
+        fd = open(path, O_WRONLY | O_CREAT, 0600);
+        assert_int_equal(write(fd, head, sizeof(head)), sizeof(head));
+        close(fd);
+    }
+    rig_next_life(&f);
+    for (int i = 0; i < 4; i++)
+        rig_put(&f, PAYLOAD_SERIES, 200 * KIB, 'a', 1);
+    assert_true(store_is_on_disk(f.s));
+    assert_int_equal(rig_n_files(&f, NULL), 6);
+    rig_next_life(&f);
+    assert_int_equal(store_restored(f.s)->n_payloads, 4);
     rig_end(&f);
 }
 
@@ -562,6 +622,8 @@ int main(void)
         cmocka_unit_test(frozen_payloads_outlive_keeper_and_worker),
         cmocka_unit_test(a_body_that_may_have_left_is_remembered),
         cmocka_unit_test(what_was_never_committed_is_settled_by_the_successor),
+        cmocka_unit_test(numbers_do_not_begin_again_below_this_life),
+        cmocka_unit_test(the_highest_numbers_are_not_ours),
         cmocka_unit_test(a_stop_saves_and_the_next_life_delivers),
         cmocka_unit_test(payloads_of_two_weeks_ago_are_dropped),
         cmocka_unit_test(a_payload_is_as_old_as_itself_and_not_as_its_file),
