@@ -20,6 +20,7 @@
 
 #define MODULE "store"
 #define MS_NS UINT64_C(1000000)
+#define MAX_ASIDE 1000u /* damaged files of one number */
 
 /* ---- Bytes ------------------------------------------------------------- */
 
@@ -279,12 +280,39 @@ int disk_fd(struct disk *d, uint64_t number, bool to_write)
     return d->cached_fd;
 }
 
+/* Not every filesystem can refuse to replace a file. Returns 0 or -errno. */
+static int rename_no_replace(int folder, const char *from, const char *to)
+{
+    if (renameat2(folder, from, folder, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    if (faccessat(folder, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return -EEXIST;
+    return renameat(folder, from, folder, to) == 0 ? 0 : -errno;
+}
+
 /* A file that was partly unreadable is kept for whoever looks into it, under a
- * name that is never read again. */
+ * name that is never read again. Numbers may have begun again since an earlier
+ * one was set aside, which stays. */
+static int set_aside(int folder, const char *name)
+{
+    char aside[DISK_NAME_BYTES + 16];
+    int rc = -EEXIST;
+
+    for (unsigned i = 0; rc == -EEXIST && i < MAX_ASIDE; i++) {
+        if (i == 0)
+            (void)snprintf(aside, sizeof(aside), "%s.damaged", name);
+        else
+            (void)snprintf(aside, sizeof(aside), "%s.%u.damaged", name, i);
+        rc = rename_no_replace(folder, name, aside);
+    }
+    return rc;
+}
+
 void disk_release(struct disk *d, struct segment_file *f)
 {
     char name[DISK_NAME_BYTES];
-    char aside[DISK_NAME_BYTES + 16];
     int rc;
 
     if (f->number == d->active)
@@ -294,11 +322,12 @@ void disk_release(struct disk *d, struct segment_file *f)
         d->cached = 0;
     }
     disk_name(f->number, name);
-    (void)snprintf(aside, sizeof(aside), "%s.damaged", name);
-    rc = f->damaged ? renameat(d->folder, name, d->folder, aside)
-                    : unlinkat(d->folder, name, 0);
-    if (rc != 0 && errno != ENOENT)
-        mark_failed(d, -errno);
+    if (f->damaged)
+        rc = set_aside(d->folder, name);
+    else
+        rc = unlinkat(d->folder, name, 0) == 0 ? 0 : -errno;
+    if (rc != 0 && rc != -ENOENT)
+        mark_failed(d, rc);
     d->n_bytes -= f->n_bytes;
     d->n_files--;
     memmove(f, f + 1, (size_t)(&d->files[d->n_files] - f) * sizeof(*d->files));

@@ -169,7 +169,7 @@ static void report_end(struct disk *d, const struct scan_file *s, uint64_t at,
     }
     log_error(MODULE,
               "payloads on disk are damaged; what is before them is used, the "
-              "file stays as %s.damaged bytes=%" PRIu64,
+              "file stays as *.damaged file=%s bytes=%" PRIu64,
               s->name, n);
     pthread_mutex_lock(&d->lock);
     d->n_damaged_bytes += n;

@@ -86,6 +86,27 @@ static void damage_costs_what_is_behind_it(void **state)
     rig_end(&f);
 }
 
+/* Numbers begin again when the folder was emptied. */
+static void a_damaged_file_does_not_replace_an_older_one(void **state)
+{
+    struct disk_rig f;
+    char name[500];
+
+    (void)state;
+    rig_begin(&f, 1024 * KIB);
+    for (unsigned k = 0; k < 3; k++) {
+        rig_put(&f, PAYLOAD_SERIES, 1000, 'a', 1);
+        rig_kill_both(&f);
+        snprintf(name, sizeof(name), "%s/payloads/segment-%016x", f.path, 1);
+        rig_flip(name, 40 + 500);
+        rig_look(&f);
+        assert_int_equal(rig_n_files(&f, NULL), k + 1);
+        rig_next_life(&f);
+    }
+    assert_int_equal(rig_n_files(&f, NULL), 3);
+    rig_end(&f);
+}
+
 static void bytes_that_changed_after_they_were_found_are_not_sent(void **state)
 {
     struct disk_rig f;
@@ -404,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_torn_end_costs_what_was_never_frozen),
         cmocka_unit_test(damage_costs_what_is_behind_it),
+        cmocka_unit_test(a_damaged_file_does_not_replace_an_older_one),
         cmocka_unit_test(bytes_that_changed_after_they_were_found_are_not_sent),
         cmocka_unit_test(files_that_are_not_ours_stay_byte_for_byte),
         cmocka_unit_test(a_full_disk_is_said_and_used_again_when_it_is_not),
