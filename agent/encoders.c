@@ -221,21 +221,33 @@ static void read_disk(struct encoders *e)
         e->phase = DISK_DONE;
 }
 
-/* Before the part is committed: frozen means on disk. What waits for the intake
- * since an earlier flush is made to outlive a power loss; where the intake takes
- * everything at once, nothing ever is. */
+/* Before the part is committed: frozen means on disk. */
 static void write_part(struct encoders *e, const struct encode_result *r)
 {
     uint64_t need = 0;
 
     list_disk(e);
-    (void)store_sync(e->opts.store, SYNC_AGE_MS);
     while (store_write_drafts(e->opts.store, r->drafts, r->n_drafts, &need) !=
            0) {
         if (call_loop(e, (struct call){.kind = CALL_DISK_ROOM,
                                        .n_bytes = need}) != 0)
             break;
     }
+}
+
+/* What waits for the intake since an earlier flush is made to outlive a power
+ * loss; where the intake takes everything at once, nothing ever is. Behind the
+ * commit, as it may take long; and not in a stop, which syncs all there is beside
+ * delivery. */
+static void sync_waiting(struct encoders *e)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&e->lock);
+    stopping = e->stopping;
+    pthread_mutex_unlock(&e->lock);
+    if (!stopping)
+        (void)store_sync(e->opts.store, SYNC_AGE_MS);
 }
 
 /* False: the end came while memory was short; the part stays where it is. */
@@ -266,6 +278,7 @@ static bool encode_part(struct encoders *e, uint64_t seq)
     (void)call_loop(e, (struct call){.kind = CALL_COMMIT,
                                      .seq = seq,
                                      .result = &result});
+    sync_waiting(e);
     return true;
 }
 

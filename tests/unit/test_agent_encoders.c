@@ -28,6 +28,8 @@ struct part_iter {
 static _Atomic int n_short; /* times that memory is short */
 static _Atomic uint64_t first_missing;
 static _Atomic uint64_t n_opened;
+static _Atomic uint64_t late_part; /* ten seconds pass before it */
+static struct test_clock test_time;
 static char text[3000];
 static uint64_t disk_life; /* 0: the store has no disk */
 
@@ -38,6 +40,8 @@ int part_iter_open(struct part_iter **out, const struct agg *a, uint64_t seq)
         return -ENOMEM;
     if (seq == atomic_load(&first_missing))
         return -ENOENT;
+    if (seq == atomic_load(&late_part))
+        test_clock_advance(&test_time, UINT64_C(10) * CLOCK_NS_PER_S);
     *out = calloc(1, sizeof(**out));
     (*out)->seq = seq;
     atomic_fetch_add(&n_opened, 1);
@@ -101,6 +105,21 @@ size_t used_region_stamps(const struct agg *a, uint32_t *out_s)
     (void)a;
     out_s[0] = 777;
     return 1;
+}
+
+/* ---- Syncs -------------------------------------------------------------- */
+
+static struct store *synced_store;
+static _Atomic unsigned n_syncs;
+static _Atomic uint64_t encoded_at_sync; /* the first one */
+
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+int __wrap_fdatasync(int fd)
+{
+    if (synced_store != NULL && atomic_fetch_add(&n_syncs, 1) == 0)
+        atomic_store(&encoded_at_sync, store_encoded_seq(synced_store));
+    return __real_fdatasync(fd);
 }
 
 /* ---- Fixture ------------------------------------------------------------ */
@@ -186,13 +205,16 @@ static void begin(struct fixture *f, size_t max_bytes, int run_dir)
     const struct store_disk_opts disk = {.run_dir = run_dir, .max_ratio = 1};
     const struct store_opts so = {.max_bytes = max_bytes,
                                   .disk = disk_life > 0 ? &disk : NULL,
-                                  .life = disk_life};
+                                  .life = disk_life,
+                                  .clock = &test_time.clock};
 
     memset(f, 0, sizeof(*f));
+    test_clock_init(&test_time, 1, INT64_C(1800000000) * CLOCK_NS_PER_S);
     memset(text, 'n', sizeof(text));
     atomic_store(&n_short, 0);
     atomic_store(&first_missing, 0);
     atomic_store(&n_opened, 0);
+    atomic_store(&late_part, 0);
     opts.budget_bytes = store_reserve(reserve, max_bytes);
     assert_int_equal(region_create(&f->r, &opts), 0);
     assert_int_equal(store_open(&f->s, &f->r, &so), 0);
@@ -293,6 +315,54 @@ static void parts_are_on_disk_before_they_are_done(void **state)
     rmdir(dir);
 }
 
+static void run_until_done(struct fixture *f, uint64_t seq)
+{
+    while (f->last_done < seq)
+        assert_true(uv_run(&f->loop, UV_RUN_ONCE) != 0);
+}
+
+/* A disk may take long to sync: no part waits for it. */
+static void a_part_does_not_wait_for_a_sync(void **state)
+{
+    struct payload *p;
+
+    (void)state;
+    for (int stopping = 0; stopping < 2; stopping++) {
+        char dir[] = "/tmp/retriever-stamps-XXXXXX";
+        struct fixture f;
+        int fd;
+
+        assert_non_null(mkdtemp(dir));
+        fd = open(dir, O_RDONLY | O_DIRECTORY);
+        disk_life = 1;
+        begin(&f, 4u << 20, fd);
+        encoders_submit(f.e, 1);
+        run_until_done(&f, 1);
+        atomic_store(&late_part, 2);
+        atomic_store(&n_syncs, 0);
+        synced_store = f.s;
+        encoders_set_stopping(f.e, stopping == 1);
+        encoders_submit(f.e, 2);
+        run_until_done(&f, 2);
+        encoders_submit(f.e, 3); /* behind the sync */
+        run_until_done(&f, 3);
+        assert_int_equal(atomic_load(&n_syncs), stopping == 1 ? 0 : 1);
+        if (stopping == 0)
+            assert_int_equal(atomic_load(&encoded_at_sync), 2);
+        synced_store = NULL;
+        encoders_stop(f.e, on_closed, &f);
+        run_loop(&f);
+        while ((p = store_take(f.s)) != NULL)
+            store_settle_delivered(f.s, p);
+        end(&f);
+        disk_life = 0;
+        assert_int_equal(unlinkat(fd, STAMPS_FILE, 0), 0);
+        assert_int_equal(unlinkat(fd, "payloads", AT_REMOVEDIR), 0);
+        close(fd);
+        rmdir(dir);
+    }
+}
+
 static void a_full_store_is_evicted_by_the_loop(void **state)
 {
     struct fixture f;
@@ -365,6 +435,7 @@ int main(void)
         cmocka_unit_test(parts_become_payloads_in_order),
         cmocka_unit_test(the_seconds_are_on_disk_before_a_part_is_done),
         cmocka_unit_test(parts_are_on_disk_before_they_are_done),
+        cmocka_unit_test(a_part_does_not_wait_for_a_sync),
         cmocka_unit_test(a_full_store_is_evicted_by_the_loop),
         cmocka_unit_test(short_memory_delays_a_part_and_loses_nothing),
         cmocka_unit_test(a_part_that_is_gone_does_not_hold_up_the_next),
