@@ -438,17 +438,36 @@ int disk_read(struct disk *d, struct disk_place p,
     return rc == -ENOENT ? -EBADMSG : rc;
 }
 
-bool disk_is_safe(struct disk *d, struct disk_place p)
+/* Locked. */
+static bool is_lost(const struct disk *d, const struct segment_file *f)
 {
     char name[DISK_NAME_BYTES];
-    struct segment_file *f;
+
+    if (f == NULL || f->broken)
+        return true;
+    disk_name(f->number, name);
+    return d->folder >= 0 && faccessat(d->folder, name, F_OK, 0) != 0 &&
+           errno == ENOENT;
+}
+
+bool disk_is_lost(struct disk *d, struct disk_place p)
+{
+    bool lost;
+
+    pthread_mutex_lock(&d->lock);
+    lost = is_lost(d, disk_find(d, p.segment));
+    pthread_mutex_unlock(&d->lock);
+    return lost;
+}
+
+bool disk_is_safe(struct disk *d, struct disk_place p)
+{
+    const struct segment_file *f;
     bool safe;
 
-    disk_name(p.segment, name);
     pthread_mutex_lock(&d->lock);
     f = disk_find(d, p.segment);
-    safe = f != NULL && !f->sync_failed && d->folder >= 0 &&
-           faccessat(d->folder, name, F_OK, 0) == 0;
+    safe = !is_lost(d, f) && !f->sync_failed && d->folder >= 0;
     pthread_mutex_unlock(&d->lock);
     return safe;
 }

@@ -99,10 +99,14 @@ int disk_read(struct disk *d, struct disk_place p,
               const struct segment_record *r, void *to);
 
 /** Make files with unsettled records that were written at least @min_age_ms ago
- *  outlive a power loss. Returns 0 or the first -errno (said). May take long; no
- *  lock is held. */
+ *  outlive a power loss. Returns 0 or the first -errno (said; -EIO for as long as
+ *  there are some in a file that failed before). May take long; no lock is
+ *  held. */
 int disk_sync(struct disk *d, unsigned min_age_ms);
-/** The record at @p has its file, and no sync of that failed. */
+/** The record at @p may be lost whatever is synced from now on: its file is gone,
+ *  or the disk failed to sync it. Such a file gets no further record. */
+bool disk_is_lost(struct disk *d, struct disk_place p);
+/** It is not, and the last sync of its file did not fail. */
 bool disk_is_safe(struct disk *d, struct disk_place p);
 
 void disk_stats(struct disk *d, struct disk_stats *out);

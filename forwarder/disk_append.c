@@ -236,7 +236,7 @@ static struct segment_file *next_unsynced(struct disk *d, uint64_t number,
     for (size_t i = disk_lower_bound(d, number); i < d->n_files; i++) {
         struct segment_file *f = &d->files[i];
 
-        if (f->n_held > 0 && f->n_synced_bytes < f->n_bytes &&
+        if (f->n_held > 0 && !f->broken && f->n_synced_bytes < f->n_bytes &&
             f->phase != SEGMENT_CLAIMED &&
             now - f->unsynced_since_ns >= min_age_ms * MS_NS)
             return f;
@@ -269,23 +269,60 @@ static int begin_sync(struct disk *d, uint64_t *number, unsigned min_age_ms,
     return rc;
 }
 
-/* Cut back meanwhile, a file may have grown again: then it is due again. */
-static void end_sync(struct disk *d, uint64_t number, uint64_t n_bytes,
-                     bool well)
+/* Of one file. */
+struct sync_result {
+    uint64_t number;
+    uint64_t n_bytes; /* synced, when rc is 0 */
+    int rc;
+    bool file_lost;   /* the disk failed, not only a call before it */
+    bool folder_lost; /* the same for the names of files */
+};
+
+static void break_file(struct disk *d, struct segment_file *f)
+{
+    f->broken = true;
+    if (f->number == d->active)
+        disk_drop_active(d);
+}
+
+/* After an error the kernel takes the pages for clean: the next sync of the same
+ * file says that all is well, and nothing in it can be trusted any more. */
+static void note_loss(struct disk *d, struct segment_file *f,
+                      const struct sync_result *r)
+{
+    if (r->file_lost && f != NULL)
+        break_file(d, f);
+    for (size_t i = 0; r->folder_lost && i < d->n_files; i++) {
+        f = &d->files[i];
+        if (f->life == d->opts.life && f->n_held > 0 &&
+            f->n_synced_bytes < f->n_bytes)
+            break_file(d, f);
+    }
+}
+
+/* Cut back meanwhile, a file may have grown again: then it is due again. No append
+ * is under way, since the active file may change. */
+static void end_sync(struct disk *d, const struct sync_result *r)
 {
     struct segment_file *f;
 
+    pthread_mutex_lock(&d->append_lock);
     pthread_mutex_lock(&d->lock);
-    f = disk_find(d, number);
+    f = disk_find(d, r->number);
     if (f != NULL) {
-        f->n_synced_bytes = f->n_bytes < n_bytes || !well ? 0 : n_bytes;
+        f->n_synced_bytes =
+            f->n_bytes < r->n_bytes || r->rc != 0 ? 0 : r->n_bytes;
         f->unsynced_since_ns = disk_now_ns(d);
-        f->sync_failed = !well;
+        f->sync_failed = r->rc != 0;
     }
+    note_loss(d, f, r);
+    if (f != NULL && f->broken && f->n_held == 0)
+        disk_release(d, f);
     pthread_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&d->append_lock);
 }
 
-static int sync_folder(struct disk *d)
+static int sync_folder(struct disk *d, bool *lost)
 {
     bool changed;
     int copy = -1;
@@ -301,37 +338,62 @@ static int sync_folder(struct disk *d)
         return 0;
     if (copy < 0 || fsync(copy) != 0)
         rc = -errno;
+    *lost = rc != 0 && copy >= 0;
     if (copy >= 0)
         close(copy);
+    if (rc != 0) {
+        pthread_mutex_lock(&d->lock);
+        d->folder_changed = true;
+        pthread_mutex_unlock(&d->lock);
+    }
     return rc;
+}
+
+/* The next file from r->number on. False: there is none. */
+static bool sync_one(struct disk *d, unsigned min_age_ms, struct sync_result *r)
+{
+    int copy = -1;
+
+    r->file_lost = r->folder_lost = false;
+    r->rc = begin_sync(d, &r->number, min_age_ms, &r->n_bytes, &copy);
+    if (r->number == 0)
+        return false;
+    if (r->rc == 0 && fdatasync(copy) != 0) {
+        r->rc = -errno;
+        r->file_lost = true;
+    }
+    if (copy >= 0)
+        close(copy);
+    if (r->rc == 0)
+        r->rc = sync_folder(d, &r->folder_lost);
+    end_sync(d, r);
+    return true;
+}
+
+static bool any_broken(struct disk *d)
+{
+    bool any = false;
+
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < d->n_files; i++)
+        any |= d->files[i].broken && d->files[i].n_held > 0;
+    pthread_mutex_unlock(&d->lock);
+    return any;
 }
 
 int disk_sync(struct disk *d, unsigned min_age_ms)
 {
-    uint64_t number = 1;
-    uint64_t n_bytes = 0;
+    struct sync_result r = {.number = 1};
     int first_rc = 0;
 
-    for (;; number++) {
-        int copy = -1;
-        int rc = begin_sync(d, &number, min_age_ms, &n_bytes, &copy);
-
-        if (number == 0)
-            break;
-        if (rc == 0 && fdatasync(copy) != 0)
-            rc = -errno;
-        if (copy >= 0)
-            close(copy);
-        if (rc == 0)
-            rc = sync_folder(d);
-        end_sync(d, number, n_bytes, rc == 0);
+    for (; sync_one(d, min_age_ms, &r); r.number++) {
         if (first_rc == 0)
-            first_rc = rc;
+            first_rc = r.rc;
     }
-    if (first_rc != 0) {
-        pthread_mutex_lock(&d->lock);
-        disk_failed(d, first_rc, "payloads could not be synced");
-        pthread_mutex_unlock(&d->lock);
-    }
+    if (first_rc == 0)
+        return any_broken(d) ? -EIO : 0;
+    pthread_mutex_lock(&d->lock);
+    disk_failed(d, first_rc, "payloads could not be synced");
+    pthread_mutex_unlock(&d->lock);
     return first_rc;
 }

@@ -28,8 +28,9 @@ struct segment_file {
     uint64_t life;
     uint32_t n_held; /* unsettled records that the store has or will have */
     enum segment_phase phase;
-    bool damaged; /* goes by another name when nothing in it is held */
-    bool sync_failed;
+    bool damaged;     /* goes by another name when nothing in it is held */
+    bool sync_failed; /* the last one; the next may be well */
+    bool broken;      /* a sync failed at the disk, which says so only once */
 };
 
 struct disk {

@@ -159,14 +159,16 @@ void store_drop_one(struct store *s, uint32_t i, enum drop_cause cause)
 
 /* ---- Eviction ---------------------------------------------------------- */
 
-uint32_t store_oldest(const struct store *s, store_fits_fn *fits)
+static uint32_t oldest(const struct store *s, store_fits_fn *fits,
+                       bool taken_too)
 {
     uint32_t best = NO_ENTRY;
 
     for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
         uint32_t i = s->lists[k].first;
 
-        while (i != NO_ENTRY && (s->nodes[i].handle != NULL || !fits(s, i)))
+        while (i != NO_ENTRY &&
+               ((s->nodes[i].handle != NULL && !taken_too) || !fits(s, i)))
             i = s->nodes[i].next;
         if (i == NO_ENTRY)
             continue;
@@ -175,6 +177,16 @@ uint32_t store_oldest(const struct store *s, store_fits_fn *fits)
             best = i;
     }
     return best;
+}
+
+uint32_t store_oldest(const struct store *s, store_fits_fn *fits)
+{
+    return oldest(s, fits, true);
+}
+
+uint32_t store_oldest_free(const struct store *s, store_fits_fn *fits)
+{
+    return oldest(s, fits, false);
 }
 
 static bool any_fits(const struct store *s, uint32_t i)
@@ -191,7 +203,7 @@ static bool in_memory(const struct store *s, uint32_t i)
 
 static bool evict_one(struct store *s, store_fits_fn *fits)
 {
-    uint32_t i = store_oldest(s, fits);
+    uint32_t i = store_oldest_free(s, fits);
 
     if (i == NO_ENTRY)
         return false;

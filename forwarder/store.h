@@ -214,6 +214,25 @@ void store_restore(struct store *s);
  *  Any thread but the reader; may take long. Returns 0 or -errno (said). */
 int store_sync(struct store *s, unsigned min_age_ms);
 
+/** Payloads that are in memory alone go to disk while the loop does other things:
+ *  the loop begins one, any thread but the reader writes it, the loop ends it.
+ *  Before the first, store_renew_places(). */
+struct store_rewrite; /* opaque: a copy of the payload */
+/** The oldest of them, taken or not. NULL: none is left, or no memory. */
+struct store_rewrite *store_rewrite_begin(struct store *s);
+/** Returns 0, STORE_FULL (see store_write_drafts()) or -EIO: not now (said). */
+int store_rewrite_write(struct store *s, struct store_rewrite *w,
+                        uint64_t *need);
+/** Frees @w. False: it was not written. */
+bool store_rewrite_end(struct store *s, struct store_rewrite *w);
+/** All of that at once, for who has no loop. */
+void store_write_rest(struct store *s);
+/** Payloads that are in memory, too, and whose file is gone or did not sync count
+ *  as in memory alone. */
+void store_renew_places(struct store *s);
+/** Do not wait before the disk is asked again: there is no later. */
+void store_try_disk_now(struct store *s);
+
 /** The part @seq is encoded: its drafts become frozen payloads, @lost is counted
  *  as dropped for @cause (what could not become a payload). One transaction.
  *  Consumes the drafts' blocks. Cannot fail: when the table of payloads is full
@@ -285,7 +304,9 @@ void store_adopt_counts(struct store *s, const struct store_books *own,
  *  more). */
 void store_drop_rest(struct store *s, enum drop_cause cause);
 /** The same where there is a disk: what lies there is saved, what does not is
- *  written now or dropped (disk). Returns false when there is none. */
+ *  dropped (disk); so is what may not outlive a power loss, though its record is
+ *  left to the next life. Nothing is written but the ledger. Returns false when
+ *  there is no disk. */
 bool store_save_rest(struct store *s);
 
 /** Of <run_path>/payloads/. */

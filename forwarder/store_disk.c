@@ -122,54 +122,13 @@ int store_make_disk_room(struct store *s, uint64_t n)
     if (s->disk == NULL || !disk_all_read(s->disk))
         return STORE_FULL;
     while (disk_is_full(s->disk, n, atomic_load(&s->n_placeless_bytes))) {
-        uint32_t i = store_oldest(s, on_disk);
+        uint32_t i = store_oldest_free(s, on_disk);
 
         if (i == NO_ENTRY)
             return STORE_FULL;
         store_drop_one(s, i, DROP_EVICTED);
     }
     return 0;
-}
-
-static bool memory_alone(const struct store *s, uint32_t i)
-{
-    return s->entries[i].fixed.segment == 0;
-}
-
-/* Returns 0 or what disk_append() said. */
-static int write_entry(struct store *s, uint32_t i)
-{
-    struct entry_fixed f = s->entries[i].fixed;
-    struct segment_record r = store_record(s, i);
-    const unsigned char *body = pages_bytes(&s->pages, f.block);
-    struct disk_place p;
-    int rc = disk_append(s->disk, &r, body, body + f.n_bytes, 0, &p);
-
-    if (rc == DISK_FULL &&
-        store_make_disk_room(s, segment_record_size(&r)) == 0)
-        rc = disk_append(s->disk, &r, body, body + f.n_bytes, 0, &p);
-    if (rc != 0)
-        return rc;
-    f.segment = p.segment;
-    f.at = p.at;
-    store_entry_change(s, i, &f);
-    store_commit(s);
-    atomic_fetch_sub(&s->n_placeless_bytes, store_entry_bytes(&f));
-    return 0;
-}
-
-void store_write_back(struct store *s, uint64_t max)
-{
-    uint32_t i;
-
-    while (atomic_load(&s->n_placeless_bytes) > 0 && disk_is_on(s->disk) &&
-           (i = store_oldest(s, memory_alone)) != NO_ENTRY) {
-        size_t n = store_entry_bytes(&s->entries[i].fixed);
-
-        if (n > max || write_entry(s, i) != 0)
-            break;
-        max -= n;
-    }
 }
 
 int store_sync(struct store *s, unsigned min_age_ms)
@@ -196,7 +155,7 @@ static bool can_spill(const struct store *s, uint32_t i)
 
 bool store_spill_one(struct store *s)
 {
-    uint32_t i = s->disk != NULL ? store_oldest(s, can_spill) : NO_ENTRY;
+    uint32_t i = s->disk != NULL ? store_oldest_free(s, can_spill) : NO_ENTRY;
     struct entry_fixed f;
     uint32_t block;
     uint32_t n_pages;
@@ -303,12 +262,20 @@ void store_restore(struct store *s)
 
 /* ---- The end ----------------------------------------------------------- */
 
-static void save_entry(struct store *s, uint32_t i)
+/* The record stays for the next life. It is not counted as saved where it may not
+ * be there any more. */
+static void leave_entry(struct store *s, uint32_t i)
 {
     struct store_entry *e = &s->entries[i];
-    struct store_books *b = &s->head->books[e->fixed.side];
+    const struct entry_fixed *f = &e->fixed;
+    struct store_books *books = s->head->books;
 
-    store_bump(s, &b->counts.saved, e->fixed.load.n_samples);
+    if (disk_is_safe(s->disk, store_place(f))) {
+        store_bump(s, &books[f->side].counts.saved, f->load.n_samples);
+    } else {
+        store_count_dropped(s, f->side, &f->load, DROP_DISK, 0);
+        store_bump(s, &books[STORE_OWN].counts.payloads_dropped, 1);
+    }
     region_set(s->r, e->state, PAYLOAD_SAVED);
     store_commit(s);
     store_entry_saved(s, i);
@@ -329,19 +296,12 @@ bool store_save_rest(struct store *s)
 {
     if (s->disk == NULL)
         return false;
-    disk_try_now(s->disk);
-    if (atomic_load(&s->n_placeless_bytes) > 0) {
-        store_write_back(s, UINT64_MAX);
-        (void)disk_sync(s->disk, 0);
-    }
     for (int k = 0; k < PAYLOAD_N_KINDS; k++) {
         uint32_t i;
 
         while ((i = s->lists[k].first) != NO_ENTRY) {
-            const struct entry_fixed *f = &s->entries[i].fixed;
-
-            if (f->segment != 0 && disk_is_safe(s->disk, store_place(f)))
-                save_entry(s, i);
+            if (s->entries[i].fixed.segment != 0)
+                leave_entry(s, i);
             else
                 store_drop_one(s, i, DROP_DISK);
         }

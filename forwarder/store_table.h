@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside of the payload store, shared by store.c and store_split.c (what happens
- * to payloads), store_disk.c (those that are on disk, too), store_move.c (those
+ * to payloads), store_disk.c and store_rewrite.c (those that are on disk, too, or
+ * shall be), store_move.c (those
  * made elsewhere), store_read.c (what it tells) and store_table.c (the table of
  * entries: layout, recovery, age lists).
  *
@@ -157,9 +158,11 @@ int64_t store_newest(const struct store *s, int64_t newest_s);
 void store_make_entries(struct store *s, size_t n);
 /** A block, whatever has to be spilled or evicted for it. 0 or STORE_FULL. */
 int store_alloc_evicting(struct store *s, size_t n, uint32_t *block);
-/** The oldest entry that is not taken and that @fits takes; STORE_NO_ENTRY. */
+/** The oldest entry that @fits takes; STORE_NO_ENTRY. */
 typedef bool store_fits_fn(const struct store *s, uint32_t i);
 uint32_t store_oldest(const struct store *s, store_fits_fn *fits);
+/** The same among those that are not taken. */
+uint32_t store_oldest_free(const struct store *s, store_fits_fn *fits);
 
 /* ---- store_disk.c, for its neighbours ----------------------------------- */
 

@@ -162,6 +162,14 @@ void rig_put(struct disk_rig *f, enum payload_kind kind, size_t n, char fill,
     store_commit_part(f->s, store_encoded_seq(f->s) + 1, &d, 1, NULL, 0);
 }
 
+void rig_save(struct disk_rig *f)
+{
+    store_write_rest(f->s);
+    (void)store_sync(f->s, 0);
+    assert_true(store_save_rest(f->s));
+    rig_assert_balanced(f);
+}
+
 struct store_stats rig_stats(struct disk_rig *f)
 {
     struct store_stats st;

@@ -58,6 +58,8 @@ struct payload_draft rig_draft(struct disk_rig *f, enum payload_kind kind,
 void rig_write_drafts(struct disk_rig *f, struct payload_draft *d, size_t n);
 void rig_put(struct disk_rig *f, enum payload_kind kind, size_t n, char fill,
              uint64_t n_samples);
+/** What a stop does: all goes to disk, is synced, and is counted. */
+void rig_save(struct disk_rig *f);
 /** The next payload is this one; it is delivered. */
 struct payload *rig_take(struct disk_rig *f, size_t n, char fill,
                          uint64_t n_samples);
