@@ -24,6 +24,8 @@
 #define RETRY_MAX_MS 2000
 /* Parts of one flush come within this. */
 #define SYNC_AGE_MS 5000
+/* In a stop, until all that is left is on disk and synced. */
+#define SYNC_AGAIN_MS 1000
 
 /* What the thread asks of the loop. */
 enum call_kind {
@@ -32,6 +34,8 @@ enum call_kind {
     CALL_DISK_ROOM,
     CALL_RESTORE,
     CALL_COMMIT,
+    CALL_REWRITE,
+    CALL_RENEW,
     CALL_SYNCED
 };
 
@@ -40,6 +44,7 @@ struct call {
     size_t n_bytes;                     /* CALL_ROOM, CALL_DISK_ROOM */
     uint64_t seq;                       /* CALL_COMMIT */
     const struct encode_result *result; /* CALL_COMMIT */
+    struct store_rewrite *written;      /* CALL_REWRITE; NULL: the first */
     int rc; /* the answer; CALL_SYNCED: the question */
 };
 
@@ -67,6 +72,7 @@ struct encoders {
     bool ending;
     bool ended;
     struct call call;
+    struct store_rewrite *rewrite; /* of the answer to CALL_REWRITE */
 
     /* the loop's */
     uint64_t done_seq;
@@ -246,8 +252,51 @@ static void sync_waiting(struct encoders *e)
     pthread_mutex_lock(&e->lock);
     stopping = e->stopping;
     pthread_mutex_unlock(&e->lock);
-    if (!stopping)
-        (void)store_sync(e->opts.store, SYNC_AGE_MS);
+    if (!stopping && store_sync(e->opts.store, SYNC_AGE_MS) != 0)
+        (void)call_loop(e, (struct call){.kind = CALL_RENEW});
+}
+
+/* One more payload that is in memory alone goes to disk. */
+static void write_one(struct encoders *e, struct store_rewrite *w)
+{
+    uint64_t need = 0;
+
+    while (store_rewrite_write(e->opts.store, w, &need) == STORE_FULL) {
+        if (call_loop(e, (struct call){.kind = CALL_DISK_ROOM,
+                                       .n_bytes = need}) != 0)
+            break;
+    }
+}
+
+static void write_rest(struct encoders *e)
+{
+    struct call c = {.kind = CALL_REWRITE};
+
+    store_try_disk_now(e->opts.store);
+    list_disk(e);
+    for (;;) {
+        (void)call_loop(e, c);
+        c.written = e->rewrite; /* the loop sets it only when it is asked */
+        if (c.written == NULL)
+            break;
+        write_one(e, c.written);
+    }
+}
+
+/* The stop's: nothing but this has to do with the disk beside delivery. Where it
+ * failed it is tried again for as long as there is time. */
+static void save_all(struct encoders *e)
+{
+    int rc;
+
+    write_rest(e);
+    rc = store_sync(e->opts.store, 0);
+    if (call_loop(e, (struct call){.kind = CALL_SYNCED, .rc = rc}) == 0 ||
+        !pause_ms(e, SYNC_AGAIN_MS))
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->sync_wanted = true;
+    pthread_mutex_unlock(&e->lock);
 }
 
 /* False: the end came while memory was short; the part stays where it is. */
@@ -298,9 +347,7 @@ static void *run(void *arg)
         if (w == WORK_DISK)
             read_disk(e);
         if (w == WORK_SYNC)
-            (void)call_loop(e,
-                            (struct call){.kind = CALL_SYNCED,
-                                          .rc = store_sync(e->opts.store, 0)});
+            save_all(e);
     } while (w != WORK_END);
     pthread_mutex_lock(&e->lock);
     e->ended = true;
@@ -347,6 +394,27 @@ static void commit(struct encoders *e, const struct call *c)
     e->opts.done(e->opts.arg, e->done_seq);
 }
 
+/* The thread goes on with the next one, unless the disk took this one not. */
+static void rewrite(struct encoders *e, struct store_rewrite *written)
+{
+    struct store *s = e->opts.store;
+    bool go_on = true;
+
+    if (written != NULL)
+        go_on = store_rewrite_end(s, written);
+    else
+        store_renew_places(s);
+    e->rewrite = go_on ? store_rewrite_begin(s) : NULL;
+    answer(e, 0);
+}
+
+static void synced(struct encoders *e, int rc)
+{
+    answer(e, rc == 0 && store_is_on_disk(e->opts.store) ? 0 : 1);
+    if (e->closed == NULL)
+        e->synced(e->synced_arg, rc);
+}
+
 static void note_awaited(struct encoders *e)
 {
     bool awaiting = store_awaits(e->opts.store);
@@ -385,10 +453,15 @@ static void on_bell(uv_async_t *bell)
     case CALL_COMMIT:
         commit(e, &c);
         break;
-    case CALL_SYNCED:
+    case CALL_REWRITE:
+        rewrite(e, c.written);
+        break;
+    case CALL_RENEW:
+        store_renew_places(e->opts.store);
         answer(e, 0);
-        if (e->closed == NULL)
-            e->synced(e->synced_arg, c.rc);
+        break;
+    case CALL_SYNCED:
+        synced(e, c.rc);
         break;
     }
     if (ended && !uv_is_closing((uv_handle_t *)bell)) {

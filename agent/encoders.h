@@ -31,7 +31,7 @@ struct encoders; /* opaque */
 /** Part @seq became payloads; its memory may be released. */
 typedef void encoders_done_fn(void *arg, uint64_t seq);
 
-/** What encoders_sync() asked for is done; @rc: 0 or -errno. */
+/** What encoders_sync() asked for was tried; @rc: 0 or -errno. */
 typedef void encoders_synced_fn(void *arg, int rc);
 
 /** Everything borrowed until closed. make_room and arg of @encode are not used:
@@ -60,8 +60,9 @@ void encoders_set_endpoint(struct encoders *e, bool have_endpoint);
 /** From the next part on, the faster level (or not). */
 void encoders_set_stopping(struct encoders *e, bool stopping);
 
-/** What is on disk shall outlive a power loss, when the parts wanted so far are
- *  done. @fn runs once, from the loop; not after encoders_stop(). */
+/** For a stop: when the parts wanted so far are done, what is in memory alone goes
+ *  to disk, and all that is there shall outlive a power loss. @fn runs from the
+ *  loop after each try, the last of which is well; not after encoders_stop(). */
 void encoders_sync(struct encoders *e, encoders_synced_fn *fn, void *arg);
 
 /** Payloads of this life are still to be found on disk, and will be: a stop waits

@@ -105,14 +105,16 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
     return 0;
 }
 
-/* What is on disk is the next life's. Syncing it may take longer than there is
- * time: the second try goes without. */
-static void save_the_rest(struct store *store, bool sync)
+/* What is on disk is the next life's. To write what is in memory alone and to sync
+ * may take longer than there is time: the second try goes without. */
+static void save_the_rest(struct store *store, bool write)
 {
     if (store_list(store) == 0)
         store_restore(store); /* from here on it takes what is not there yet */
-    if (sync)
+    if (write) {
+        store_write_rest(store);
         (void)store_sync(store, 0);
+    }
     (void)store_save_rest(store);
 }
 

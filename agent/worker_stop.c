@@ -36,7 +36,8 @@ static void on_synced(void *arg, int rc)
     worker_advance(w);
 }
 
-/* Nothing more will be tried. With a disk the rest is the next life's; without,
+/* Nothing more will be tried. With a disk the rest is the next life's, as far as the
+ * encoder has written it there meanwhile; without,
  * what the intake refused is counted so, what is still here is counted as late,
  * the part that could not be encoded in time included. */
 static void give_up_the_rest(struct worker *w)

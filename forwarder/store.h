@@ -230,7 +230,7 @@ void store_write_rest(struct store *s);
 /** Payloads that are in memory, too, and whose file is gone or did not sync count
  *  as in memory alone. */
 void store_renew_places(struct store *s);
-/** Do not wait before the disk is asked again: there is no later. */
+/** Do not wait before the disk is asked again: there is no later. Any thread. */
 void store_try_disk_now(struct store *s);
 
 /** The part @seq is encoded: its drafts become frozen payloads, @lost is counted

@@ -135,6 +135,8 @@ struct fixture {
     uint64_t last_done;
     int run_dir;
     int n_closed;
+    int n_synced;
+    bool disk_fails; /* payloads/ is a file */
 };
 
 static void on_closed(void *arg)
@@ -162,7 +164,7 @@ static void on_done(void *arg, uint64_t seq)
         stamps_fini(&st);
     }
     if (disk_life > 0)
-        assert_true(store_is_on_disk(f->s));
+        assert_int_equal(store_is_on_disk(f->s), !f->disk_fails);
     if (seq == f->stop_at)
         encoders_stop(f->e, on_closed, f);
 }
@@ -188,6 +190,22 @@ static void on_synced(void *arg, int rc)
     assert_int_equal(f->last_done, 20);
     assert_true(store_is_on_disk(f->s));
     encoders_stop(f->e, on_closed, f);
+}
+
+/* The first try finds no folder, a later one does. */
+static void on_synced_again(void *arg, int rc)
+{
+    struct fixture *f = arg;
+
+    (void)rc;
+    f->n_synced++;
+    if (f->disk_fails) {
+        assert_false(store_is_on_disk(f->s));
+        assert_int_equal(unlinkat(f->run_dir, "payloads", 0), 0);
+        f->disk_fails = false;
+    } else if (store_is_on_disk(f->s)) {
+        encoders_stop(f->e, on_closed, f);
+    }
 }
 
 static void begin(struct fixture *f, size_t max_bytes, int run_dir)
@@ -307,6 +325,48 @@ static void parts_are_on_disk_before_they_are_done(void **state)
     while ((p = store_take(f.s)) != NULL)
         store_settle_delivered(f.s, p);
     assert_int_equal(store_restored(f.s)->counts.delivered, 210);
+    end(&f);
+    disk_life = 0;
+    assert_int_equal(unlinkat(fd, STAMPS_FILE, 0), 0);
+    assert_int_equal(unlinkat(fd, "payloads", AT_REMOVEDIR), 0);
+    close(fd);
+    rmdir(dir);
+}
+
+/* What was in memory alone, on its way to the intake too, is written beside
+ * delivery, and tried again. */
+static void a_stop_writes_what_the_disk_did_not_take(void **state)
+{
+    char dir[] = "/tmp/retriever-stamps-XXXXXX";
+    struct fixture f;
+    struct payload *p;
+    int fd;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    fd = open(dir, O_RDONLY | O_DIRECTORY);
+    close(openat(fd, "payloads", O_CREAT | O_WRONLY, 0600));
+    disk_life = 1;
+    begin(&f, 4u << 20, fd);
+    f.disk_fails = true;
+    encoders_submit(f.e, 20);
+    while (f.last_done < 20)
+        assert_true(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    p = store_take(f.s);
+    encoders_set_stopping(f.e, true);
+    encoders_sync(f.e, on_synced_again, &f);
+    run_loop(&f);
+    assert_int_equal(f.n_synced, 2);
+    store_put_back(f.s, p);
+    assert_true(store_save_rest(f.s));
+    assert_int_equal(store_counts(f.s)->saved, 210);
+    end(&f);
+    disk_life = 2;
+    begin(&f, 4u << 20, fd);
+    f.stop_restored = 210;
+    run_loop(&f);
+    while ((p = store_take(f.s)) != NULL)
+        store_settle_delivered(f.s, p);
     end(&f);
     disk_life = 0;
     assert_int_equal(unlinkat(fd, STAMPS_FILE, 0), 0);
@@ -435,6 +495,7 @@ int main(void)
         cmocka_unit_test(parts_become_payloads_in_order),
         cmocka_unit_test(the_seconds_are_on_disk_before_a_part_is_done),
         cmocka_unit_test(parts_are_on_disk_before_they_are_done),
+        cmocka_unit_test(a_stop_writes_what_the_disk_did_not_take),
         cmocka_unit_test(a_part_does_not_wait_for_a_sync),
         cmocka_unit_test(a_full_store_is_evicted_by_the_loop),
         cmocka_unit_test(short_memory_delays_a_part_and_loses_nothing),
