@@ -66,6 +66,7 @@ struct encoders {
     uint64_t wanted;
     bool have_endpoint;
     bool stopping;
+    bool resting; /* nothing is read from disk or changed there */
     bool sync_wanted;
     bool awaiting;   /* an upgrade's payloads are still to be found on disk */
     bool disk_stuck; /* the folder cannot be looked through now */
@@ -118,6 +119,7 @@ static enum work wait_for_work(struct encoders *e, uint64_t seq, bool disk)
     for (;;) {
         w = e->ending                               ? WORK_END
             : e->wanted >= seq                      ? WORK_PART
+            : e->resting                            ? WORK_END
             : e->sync_wanted                        ? WORK_SYNC
             : disk && (!e->stopping || e->awaiting) ? WORK_DISK
                                                     : WORK_END;
@@ -247,12 +249,12 @@ static void write_part(struct encoders *e, const struct encode_result *r)
  * delivery. */
 static void sync_waiting(struct encoders *e)
 {
-    bool stopping;
+    bool wanted;
 
     pthread_mutex_lock(&e->lock);
-    stopping = e->stopping;
+    wanted = !e->stopping && !e->resting;
     pthread_mutex_unlock(&e->lock);
-    if (!stopping && store_sync(e->opts.store, SYNC_AGE_MS) != 0)
+    if (wanted && store_sync(e->opts.store, SYNC_AGE_MS) != 0)
         (void)call_loop(e, (struct call){.kind = CALL_RENEW});
 }
 
@@ -429,11 +431,16 @@ static void on_bell(uv_async_t *bell)
     struct encoders *e = bell->data;
     struct call c;
     bool ended;
+    bool resting;
 
     pthread_mutex_lock(&e->lock);
     c = e->call;
     ended = e->ended;
+    resting = e->resting;
     pthread_mutex_unlock(&e->lock);
+    if (resting && e->closed == NULL && c.kind != CALL_COMMIT &&
+        c.kind != CALL_ROOM)
+        return; /* about the disk: it is answered afterwards */
     switch (c.kind) {
     case CALL_NONE:
         break;
@@ -538,6 +545,15 @@ void encoders_set_stopping(struct encoders *e, bool stopping)
     pthread_mutex_lock(&e->lock);
     e->stopping = stopping;
     pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void encoders_set_resting(struct encoders *e, bool resting)
+{
+    pthread_mutex_lock(&e->lock);
+    e->resting = resting;
+    pthread_cond_broadcast(&e->changed);
+    (void)uv_async_send(&e->bell); /* a call may wait for its answer */
     pthread_mutex_unlock(&e->lock);
 }
 

@@ -60,6 +60,12 @@ void encoders_set_endpoint(struct encoders *e, bool have_endpoint);
 /** From the next part on, the faster level (or not). */
 void encoders_set_stopping(struct encoders *e, bool stopping);
 
+/** While resting nothing that is on disk is read, evicted, settled or synced, and
+ *  the store does not change; what the thread had begun is told the loop
+ *  afterwards. For an upgrade, from before the payloads are exported: no part may
+ *  be under way, and a stop needs the disk again. */
+void encoders_set_resting(struct encoders *e, bool resting);
+
 /** For a stop: when the parts wanted so far are done, what is in memory alone goes
  *  to disk, and all that is there shall outlive a power loss. @fn runs from the
  *  loop after each try, the last of which is well; not after encoders_stop(). */

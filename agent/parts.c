@@ -141,6 +141,11 @@ void parts_set_stopping(struct parts *p)
     parts_hurry(p, true);
 }
 
+void parts_set_resting(struct parts *p, bool resting)
+{
+    encoders_set_resting(p->encoders, resting);
+}
+
 void parts_sync(struct parts *p, encoders_synced_fn *fn, void *arg)
 {
     encoders_sync(p->encoders, fn, arg);

@@ -43,6 +43,9 @@ void parts_hurry(struct parts *p, bool hurried);
 /** As above, with the faster compression, for good. */
 void parts_set_stopping(struct parts *p);
 
+/** See encoders_set_resting(). */
+void parts_set_resting(struct parts *p, bool resting);
+
 /** Last part announced, and last one encoded. */
 uint64_t parts_announced(const struct parts *p);
 uint64_t parts_encoded(const struct parts *p);

@@ -132,6 +132,7 @@ struct fixture {
     struct encoders *e;
     uint64_t stop_at;
     uint64_t stop_restored;
+    bool rest; /* as soon as something was found on disk */
     uint64_t last_done;
     int run_dir;
     int n_closed;
@@ -174,6 +175,10 @@ static void on_restored(void *arg)
 {
     struct fixture *f = arg;
 
+    if (f->rest) {
+        f->rest = false;
+        encoders_set_resting(f->e, true);
+    }
     if (f->stop_restored == 0 ||
         store_restored(f->s)->accepted.n_samples != f->stop_restored)
         return;
@@ -375,6 +380,58 @@ static void a_stop_writes_what_the_disk_did_not_take(void **state)
     rmdir(dir);
 }
 
+static void on_tick(uv_timer_t *t)
+{
+    (void)t;
+}
+
+/* An upgrade's record must stay true: nothing more is found while it rests. */
+static void nothing_comes_from_disk_while_it_rests(void **state)
+{
+    enum { N = 300 }; /* more than are found at a time */
+    char dir[] = "/tmp/retriever-stamps-XXXXXX";
+    const uint64_t all = N * (N + 1) / 2;
+    struct fixture f;
+    struct payload *p;
+    uint64_t n_found;
+    uv_timer_t tick;
+    int fd;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    fd = open(dir, O_RDONLY | O_DIRECTORY);
+    disk_life = 1;
+    begin(&f, 4u << 20, fd);
+    f.stop_at = N;
+    encoders_submit(f.e, N);
+    run_loop(&f);
+    end(&f);
+    disk_life = 2;
+    begin(&f, 4u << 20, fd);
+    f.rest = true;
+    while (f.rest)
+        assert_true(uv_run(&f.loop, UV_RUN_ONCE) != 0);
+    n_found = store_restored(f.s)->accepted.n_samples;
+    assert_true(n_found < all);
+    assert_int_equal(uv_timer_init(&f.loop, &tick), 0);
+    assert_int_equal(uv_timer_start(&tick, on_tick, 10, 10), 0);
+    for (int i = 0; i < 20; i++)
+        (void)uv_run(&f.loop, UV_RUN_ONCE);
+    assert_int_equal(store_restored(f.s)->accepted.n_samples, n_found);
+    uv_close((uv_handle_t *)&tick, NULL);
+    f.stop_restored = all;
+    encoders_set_resting(f.e, false);
+    run_loop(&f);
+    while ((p = store_take(f.s)) != NULL)
+        store_settle_delivered(f.s, p);
+    end(&f);
+    disk_life = 0;
+    assert_int_equal(unlinkat(fd, STAMPS_FILE, 0), 0);
+    assert_int_equal(unlinkat(fd, "payloads", AT_REMOVEDIR), 0);
+    close(fd);
+    rmdir(dir);
+}
+
 static void run_until_done(struct fixture *f, uint64_t seq)
 {
     while (f->last_done < seq)
@@ -496,6 +553,7 @@ int main(void)
         cmocka_unit_test(the_seconds_are_on_disk_before_a_part_is_done),
         cmocka_unit_test(parts_are_on_disk_before_they_are_done),
         cmocka_unit_test(a_stop_writes_what_the_disk_did_not_take),
+        cmocka_unit_test(nothing_comes_from_disk_while_it_rests),
         cmocka_unit_test(a_part_does_not_wait_for_a_sync),
         cmocka_unit_test(a_full_store_is_evicted_by_the_loop),
         cmocka_unit_test(short_memory_delays_a_part_and_loses_nothing),
