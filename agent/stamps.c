@@ -168,8 +168,8 @@ static void collect_end(struct collector *c, struct stamps *out)
 int stamps_join(struct stamps *out, const struct stamps *earlier,
                 const struct agg *agg)
 {
-    uint32_t seconds_s[USED_MAX_STAMPS];
-    size_t n = used_region_stamps(agg, seconds_s);
+    struct used_span spans[USED_MAX_SPANS];
+    size_t n = used_region_spans(agg, spans);
     struct used_walk w;
     struct used_point p;
     struct collector c;
@@ -178,8 +178,10 @@ int stamps_join(struct stamps *out, const struct stamps *earlier,
     if (rc != 0)
         return rc;
     collect_stamps(&c, earlier);
-    for (size_t i = 0; i < n; i++)
-        collect_second(&c, seconds_s[i]);
+    for (size_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k <= spans[i].max_shift; k++)
+            collect_second(&c, spans[i].stamp_s + k);
+    }
     used_walk_region(&w, agg);
     while (used_walk_next(&w, &p))
         collect_point(&c, &p);

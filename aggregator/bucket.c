@@ -30,8 +30,13 @@ static void start_piece(struct agg *a, uint64_t seq)
 
 bool bucket_closed_stamp(const struct agg *a, int64_t t_s)
 {
-    for (uint32_t i = 0; i < STAMP_RING; i++) {
-        if (a->head->stamp_ring[i] == (uint32_t)t_s)
+    const struct agg_head *h = a->head;
+    uint32_t n = h->n_stamp_ring < STAMP_RING ? h->n_stamp_ring : STAMP_RING;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct used_span *s = &h->stamp_ring[i];
+
+        if ((uint32_t)t_s - s->stamp_s <= s->max_shift)
             return true;
     }
     return used_has_stamp(&a->cfg.used, t_s);
@@ -148,17 +153,17 @@ struct part *bucket_piece(struct agg *a, bool must)
     return part_at(a, o->first_seq + o->n_pieces - 1);
 }
 
-/* With the seconds that shifted cells took behind it. */
+/* One place for a part, however many seconds its shifted cells took: the ring
+ * reaches back as far with a clash of types as without. */
 static void remember_stamp(struct agg *a)
 {
     struct agg_head *h = a->head;
+    struct used_span *at = &h->stamp_ring[h->n_stamp_ring % STAMP_RING];
 
-    for (uint32_t k = 0; k <= h->open.max_shift; k++) {
-        uint32_t *at = &h->stamp_ring[h->n_stamp_ring % STAMP_RING];
-
-        region_set(a->r, *at, (uint32_t)h->open.stamp_s + k);
-        region_set(a->r, h->n_stamp_ring, h->n_stamp_ring + 1);
-    }
+    region_save(a->r, at, sizeof(*at));
+    *at = (struct used_span){.stamp_s = (uint32_t)h->open.stamp_s,
+                             .max_shift = h->open.max_shift};
+    region_set(a->r, h->n_stamp_ring, h->n_stamp_ring + 1);
     region_set(a->r, h->last_stamp_s, h->open.stamp_s + h->open.max_shift);
 }
 

@@ -28,7 +28,7 @@
 #include "aggregator/agg.h"
 #include "aggregator/series.h"
 
-#define AGG_LAYOUT_VERSION 1u
+#define AGG_LAYOUT_VERSION 2u
 
 enum agg_range {
     RANGE_HEAD,
@@ -353,7 +353,7 @@ struct agg_head {
     uint32_t released_chain;
     uint32_t next_chain;
     int64_t last_stamp_s;
-    uint32_t stamp_ring[STAMP_RING]; /* latest stamps of parts */
+    struct used_span stamp_ring[STAMP_RING]; /* of the latest parts */
     uint32_t n_stamp_ring;
     uint32_t shift_used; /* largest shift of a context that had a cell */
     struct agg_clash clash;

@@ -30,6 +30,12 @@ struct used_point {
     uint32_t pad; /* 0 */
 };
 
+/** What one part took: from its stamp on, with what shifted cells took behind. */
+struct used_span {
+    uint32_t stamp_s;
+    uint32_t max_shift;
+};
+
 /** Both lists ascending and without duplicates; n 0 = none. */
 struct used_seconds {
     const uint32_t *stamps_s; /* of parts: any series may have a point there */

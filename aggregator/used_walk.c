@@ -6,7 +6,7 @@
 
 #include "aggregator/wire.h"
 
-_Static_assert(USED_MAX_STAMPS == STAMP_RING, "the whole ring");
+_Static_assert(USED_MAX_SPANS == STAMP_RING, "the whole ring");
 
 static uint32_t bytes_of(enum chain_index chain)
 {
@@ -116,11 +116,11 @@ bool used_walk_next(struct used_walk *w, struct used_point *out)
     return false;
 }
 
-size_t used_region_stamps(const struct agg *a, uint32_t *out_s)
+size_t used_region_spans(const struct agg *a, struct used_span *out)
 {
     const struct agg_head *h = a->head;
     size_t n = h->n_stamp_ring < STAMP_RING ? h->n_stamp_ring : STAMP_RING;
 
-    memcpy(out_s, h->stamp_ring, n * sizeof(*out_s));
+    memcpy(out, h->stamp_ring, n * sizeof(*out));
     return n;
 }

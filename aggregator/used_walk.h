@@ -35,9 +35,9 @@ void used_walk_region(struct used_walk *w, const struct agg *a);
 /** The next one; false: the end. */
 bool used_walk_next(struct used_walk *w, struct used_point *out);
 
-/** Stamps of parts that the region remembers, into @out (room for
- *  USED_MAX_STAMPS). Returns how many. */
-#define USED_MAX_STAMPS 512u
-size_t used_region_stamps(const struct agg *a, uint32_t *out_s);
+/** What the parts that the region remembers took, into @out (room for
+ *  USED_MAX_SPANS). Returns how many. */
+#define USED_MAX_SPANS 512u
+size_t used_region_spans(const struct agg *a, struct used_span *out);
 
 #endif

@@ -100,10 +100,10 @@ void used_walk_region(struct used_walk *w, const struct agg *a)
     w->at = 99;
 }
 
-size_t used_region_stamps(const struct agg *a, uint32_t *out_s)
+size_t used_region_spans(const struct agg *a, struct used_span *out)
 {
     (void)a;
-    out_s[0] = 777;
+    out[0] = (struct used_span){.stamp_s = 777};
     return 1;
 }
 

@@ -352,6 +352,28 @@ static void a_moved_part_avoids_timestamped_points(void **state)
     pipeline_close(&p);
 }
 
+/* An hour is 360 parts. That another series takes three seconds in each does not
+ * shorten what is remembered. */
+static void an_hour_back_doubles_no_second(void **state)
+{
+    struct agg_config cfg = clock_config(SET_S);
+    struct pipeline p;
+
+    (void)state;
+    pipeline_open(&p, &cfg);
+    for (int64_t b = 0; b < 360 + 20; b++) {
+        int64_t now_s = SET_S + b % 360 * AGG_BUCKET_S;
+
+        if (b == 360)
+            agg_clock_stepped(p.agg, now_s);
+        pipeline_feed(&p, now_s, "a:1|g\nx:1|c\nx:2|g\nx:3|s\n");
+        pipeline_take(&p);
+        pipeline_clear(&p);
+    }
+    pipeline_check_unique(&p);
+    pipeline_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -372,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_step_moves_what_the_intake_would_refuse),
         cmocka_unit_test(a_step_that_nobody_told_of_is_seen),
         cmocka_unit_test(a_moved_part_avoids_timestamped_points),
+        cmocka_unit_test(an_hour_back_doubles_no_second),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
