@@ -415,8 +415,6 @@ void agg_begin(struct agg *a, int64_t now_s)
 void agg_close_all(struct agg *a, int64_t now_s)
 {
     agg_begin(a, now_s);
-    if (agg_is_held(a, now_s))
-        count_more(a, &a->head->counts.delivered_old, a->head->open.n_samples);
     turn_early(a, now_s);
 }
 

@@ -229,7 +229,8 @@ struct turn {
     uint32_t whole;  /* the bucket is over (else: closed before its end) */
     uint32_t all_stamps;
     uint32_t pad;
-    int64_t now_s; /* the time the turn is for */
+    int64_t now_s;  /* the time the turn is for */
+    uint64_t n_old; /* samples that nobody knows the time of */
 };
 
 struct cell_small {

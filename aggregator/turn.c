@@ -112,6 +112,7 @@ static void step(struct agg *a)
 static void finish(struct agg *a, int64_t now_s)
 {
     struct agg_head *h = a->head;
+    struct ingest_counts *k = &h->counts;
     int64_t next_s = h->open.bucket_s;
     bool had_data = h->open.has_data != 0;
 
@@ -124,6 +125,7 @@ static void finish(struct agg *a, int64_t now_s)
             next_s = bucket_of(now_s);
     }
     if (had_data) {
+        region_set(a->r, k->delivered_old, k->delivered_old + h->turn.n_old);
         bucket_close(a);
         bucket_open(a, next_s, now_s, h->turn.whole != 0);
     } else {
@@ -150,13 +152,16 @@ static void stay(struct agg *a, int64_t now_s)
 static void begin(struct agg *a, int64_t now_s, enum turn_stage stage)
 {
     struct turn *t = &a->head->turn;
+    /* Without the timestamped ones, which come into the part during the turn. */
+    uint64_t n_old = agg_is_held(a, now_s) ? a->head->open.n_samples : 0;
 
     region_save(a->r, t, sizeof(*t));
     *t = (struct turn){.stage = stage,
                        .cursor = 1,
                        .whole = stage == TURN_FILL,
                        .all_stamps = stage != TURN_FILL,
-                       .now_s = now_s};
+                       .now_s = now_s,
+                       .n_old = n_old};
     region_commit(a->r);
 }
 

@@ -283,6 +283,38 @@ static void a_stop_before_the_time_is_known_delivers(void **state)
     pipeline_close(&p);
 }
 
+/* Nobody takes the parts: samples wait in the open one and are counted once, when
+ * it is closed. */
+static void what_is_not_closed_is_not_counted_as_old(void **state)
+{
+    enum { N = 520 };
+    struct agg_config cfg = clock_config(3);
+    struct region_proof *proof;
+    struct pipeline p;
+
+    (void)state;
+    cfg.last_stamp_s = SET_S;
+    pipeline_open(&p, &cfg);
+    proof = p.region.proof;
+    p.region.proof = NULL; /* which takes a minute for a full ring */
+    for (int i = 0; i < N; i++) {
+        pipeline_feed(&p, 4, "a:1|c\n");
+        agg_close_all(p.agg, 4);
+    }
+    assert_true(agg_counts(p.agg)->closed < N);
+    assert_int_equal(agg_counts(p.agg)->delivered_old,
+                     agg_counts(p.agg)->closed);
+    pipeline_take(&p);
+    agg_close_all(p.agg, 4);
+    assert_int_equal(agg_counts(p.agg)->closed, N);
+    assert_int_equal(agg_counts(p.agg)->delivered_old, N);
+    pipeline_take(&p);
+    pipeline_check_unique(&p);
+    pipeline_check_ledger(&p);
+    p.region.proof = proof;
+    pipeline_close(&p);
+}
+
 static void a_step_moves_what_the_intake_would_refuse(void **state)
 {
     static const int64_t steps[] = {3600, -3600, 1,  -1,  2,    -2,
@@ -391,6 +423,7 @@ int main(void)
         cmocka_unit_test(the_far_future_is_rejected_and_the_old_counted),
         cmocka_unit_test(what_comes_before_the_time_is_known_is_stamped_later),
         cmocka_unit_test(a_stop_before_the_time_is_known_delivers),
+        cmocka_unit_test(what_is_not_closed_is_not_counted_as_old),
         cmocka_unit_test(a_step_moves_what_the_intake_would_refuse),
         cmocka_unit_test(a_step_that_nobody_told_of_is_seen),
         cmocka_unit_test(a_moved_part_avoids_timestamped_points),
