@@ -171,8 +171,8 @@ static void keep_poison(const struct keeper *k, const void *bytes, size_t n)
     if (k->env.run_dir < 0)
         return;
     (void)snprintf(name, sizeof(name), "poison-%" PRIu64, keeper_now_ns());
-    fd = openat(k->env.run_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                0600);
+    fd = openat(k->env.run_dir, name,
+                O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return;
     (void)!write(fd, bytes, n);

@@ -119,10 +119,11 @@ static void write_stderr(const char *p, size_t n, uint64_t deadline_ns)
 
 static void save(int run_dir, const char *p, size_t n)
 {
-    int fd =
-        openat(run_dir, "receipt.json.new",
-               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd;
 
+    (void)unlinkat(run_dir, "receipt.json.new", 0);
+    fd = openat(run_dir, "receipt.json.new",
+                O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return;
     if (write(fd, p, n) == (ssize_t)n)

@@ -276,13 +276,34 @@ int stamps_read(struct stamps *out, int fd, int64_t now_s)
     return 0;
 }
 
+/* Nothing but a file: a link would have us write elsewhere, a pipe would have us
+ * wait for its other end. Returns a descriptor or -errno. */
+static int open_stamps(int run_dir, int access)
+{
+    struct stat st;
+    int fd = openat(run_dir, STAMPS_FILE,
+                    access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int rc = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st) != 0)
+        rc = -errno;
+    else if (!S_ISREG(st.st_mode))
+        rc = -EBADMSG;
+    if (rc == 0)
+        return fd;
+    close(fd);
+    return rc;
+}
+
 void stamps_load(struct stamps *out, int run_dir, int64_t now_s)
 {
-    int fd = openat(run_dir, STAMPS_FILE, O_RDONLY | O_CLOEXEC);
-    int rc = fd >= 0 ? 0 : -errno;
+    int fd = open_stamps(run_dir, O_RDONLY);
+    int rc = fd;
 
     *out = (struct stamps){0};
-    if (rc == 0)
+    if (fd >= 0)
         rc = stamps_read(out, fd, now_s);
     if (fd >= 0)
         close(fd);
@@ -392,7 +413,7 @@ static int compact(struct stamps_file *f)
 {
     struct stamps s = {0};
     uint64_t end = 0;
-    int old = openat(f->run_dir, STAMPS_FILE, O_RDONLY | O_CLOEXEC);
+    int old = open_stamps(f->run_dir, O_RDONLY);
     int fd = -1;
     int rc = 0;
 
@@ -401,8 +422,9 @@ static int compact(struct stamps_file *f)
     if (rc == -EPROTONOSUPPORT || rc == -ENOMEM)
         goto out;
     /* What cannot be read is replaced: stamps_load() said so. */
-    fd = openat(f->run_dir, NEW_FILE, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC,
-                0600);
+    (void)unlinkat(f->run_dir, NEW_FILE, 0); /* of a life that was killed */
+    fd = openat(f->run_dir, NEW_FILE,
+                O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     rc = fd >= 0 ? write_all(&s, fd, &end) : -errno;
     if (rc == 0 && renameat(f->run_dir, NEW_FILE, f->run_dir, STAMPS_FILE) != 0)
         rc = -errno;
@@ -426,11 +448,13 @@ static int open_file(struct stamps_file *f)
 {
     struct header h;
     struct stat st;
-    int fd = openat(f->run_dir, STAMPS_FILE, O_RDWR | O_CLOEXEC);
+    int fd = open_stamps(f->run_dir, O_RDWR);
     int rc;
 
+    if (fd == -ENOENT || fd == -EBADMSG || fd == -ELOOP || fd == -ENXIO)
+        return compact(f); /* none, or no file: one takes its place */
     if (fd < 0)
-        return errno == ENOENT ? compact(f) : -errno;
+        return fd;
     rc = read_header(fd, &h);
     if (rc == 0 && fstat(fd, &st) != 0)
         rc = -errno;

@@ -262,6 +262,44 @@ static void a_file_that_is_not_ours_begins_anew(void **state)
     }
 }
 
+/* The names may have been taken by somebody else. */
+static void what_is_no_file_is_neither_written_nor_waited_for(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        struct stamps_file f = {.run_dir = run_dir};
+        const char *name = kind < 2 ? STAMPS_FILE : STAMPS_FILE ".new";
+        struct stat st;
+        struct stamps s;
+        int fd = openat(run_dir, "victim", O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+        assert_int_equal(write(fd, "precious", 8), 8);
+        (void)unlinkat(run_dir, STAMPS_FILE, 0);
+        if (kind % 2 == 0)
+            assert_int_equal(symlinkat("victim", run_dir, name), 0);
+        else
+            assert_int_equal(mkfifoat(run_dir, name, 0600), 0);
+        alarm(10); /* not for ever */
+        stamps_load(&s, run_dir, 0);
+        assert_int_equal(s.n_seconds, 0);
+        stamps_fini(&s);
+        add(&f, 1, 1000, 0);
+        stamps_file_close(&f);
+        alarm(0);
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(st.st_size, 8);
+        close(fd);
+        assert_int_equal(fstatat(run_dir, STAMPS_FILE, &st,
+                                 AT_SYMLINK_NOFOLLOW),
+                         0);
+        assert_true(S_ISREG(st.st_mode));
+        stamps_load(&s, run_dir, 0);
+        assert_int_equal(s.last_s, 1000);
+        stamps_fini(&s);
+        assert_int_equal(unlinkat(run_dir, "victim", 0), 0);
+    }
+}
+
 static void the_file_stays_bounded_and_keeps_the_newest(void **state)
 {
     struct stamps_file f = {.run_dir = run_dir};
@@ -337,6 +375,7 @@ int main(void)
         WITH_DIR(the_oldest_format_is_read_and_written_anew),
         WITH_DIR(a_newer_format_is_left_alone),
         WITH_DIR(a_file_that_is_not_ours_begins_anew),
+        WITH_DIR(what_is_no_file_is_neither_written_nor_waited_for),
         WITH_DIR(the_file_stays_bounded_and_keeps_the_newest),
         WITH_DIR(what_is_too_old_is_left_out),
         WITH_DIR(a_memfd_hands_all_of_it_over),
