@@ -116,6 +116,7 @@ static void offer(struct worker *w)
     int rc;
 
     (void)uv_timer_stop(&w->settle_timer);
+    parts_set_resting(w->parts, true);
     forwarder_freeze(w->forwarder);
     rc = write_record(w);
 
@@ -216,6 +217,7 @@ static void go_on(struct worker *w)
     w->step = STEP_NONE;
     reader_order(w->reader, READER_RESUME, 0);
     parts_hurry(w->parts, false);
+    parts_set_resting(w->parts, false);
     forwarder_resume(w->forwarder);
     if (w->control != NULL)
         control_pause(w->control, false);

@@ -64,6 +64,12 @@ void encoders_set_stopping(struct encoders *e, bool stopping)
     e->stopping = stopping;
 }
 
+void encoders_set_resting(struct encoders *e, bool resting)
+{
+    (void)e;
+    (void)resting;
+}
+
 bool encoders_await(struct encoders *e)
 {
     (void)e;
