@@ -266,6 +266,67 @@ class Lives(Disk):
         self.assertEqual(agent.stop()["exit"], 0)
 
 
+class Slow(Disk):
+    """A disk that takes 20 s to sync: longer than a stop may."""
+
+    def slow_life(self, intake, seconds, **env):
+        self.full = os.path.join(self.tmp, "full")
+        lib = harness.compile_preload(self.tmp, "slowdisk")
+        return self.life(intake, LD_PRELOAD=lib, SLOWDISK_S=seconds,
+                         SLOWDISK_FULL=self.full, DD_STOP_TIMEOUT=4, **env)
+
+    def test_a_slow_sync_does_not_keep_the_last_part_from_the_intake(self):
+        intake = self.intake()
+        intake.control(**DOWN)
+        agent = self.slow_life(intake, 20)
+        u = Uds(agent.uds)
+        self.early_in_a_bucket()
+        u.send("slow.first:1|c")
+        self.freeze(agent, 1)
+        # The pause is the scenario: the first one is old enough to be synced.
+        select.select([], [], [], 5.2)
+        for _ in range(10):
+            u.send("slow.last:1|c")
+        eventually(lambda: agent.status()["open"] >= 1, what="an open bucket")
+        intake.control(**UP)
+        receipt = agent.stop()
+        self.assert_ledger(receipt)
+        self.assertEqual(receipt["dropped"], {})
+        self.assertEqual(receipt["delivered"], 11)
+
+    def written_in_a_stop(self, seconds):
+        """One payload on disk, one not until the stop is under way."""
+        intake = self.intake()
+        intake.control(**DOWN)
+        agent = self.slow_life(intake, seconds)
+        u = Uds(agent.uds)
+        self.early_in_a_bucket()
+        u.send("slow.first:1|c")
+        self.freeze(agent, 1)
+        with open(self.full, "w"):
+            pass
+        u.send("slow.second:1|c")
+        eventually(lambda: agent.status()["open"] >= 1, what="an open bucket")
+        agent.proc.send_signal(signal.SIGTERM)
+        agent.err.wait_for("run_path takes no payloads")
+        os.unlink(self.full)
+        agent.wait()
+        return agent
+
+    def test_what_a_disk_takes_again_in_a_stop_is_saved(self):
+        receipt = self.written_in_a_stop(0).receipt()
+        self.assert_ledger(receipt)
+        self.assertEqual(receipt["saved"], 2)
+
+    def test_a_slow_sync_does_not_cost_the_receipt(self):
+        agent = self.written_in_a_stop(20)
+        receipt = agent.receipt()
+        self.assert_ledger(receipt)
+        self.assertEqual(receipt["worker_deaths"], 0)
+        self.assertEqual(receipt["saved"] +
+                         receipt["dropped"].get("disk", 0), 2)
+
+
 class Limits(Disk):
     def test_more_than_the_store_may_hold_is_evicted_and_counted(self):
         intake = self.intake()

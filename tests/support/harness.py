@@ -337,18 +337,24 @@ class Stream:
         self.s.close()
 
 
+def compile_preload(folder, name):
+    """tests/support/@name.c for LD_PRELOAD; returns its path in @folder."""
+    lib = os.path.join(folder, name + ".so")
+    subprocess.run(
+        [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1",
+         "-D_GNU_SOURCE", "-o", lib,
+         os.path.join(ROOT, "tests", "support", name + ".c")],
+        check=True)
+    return lib
+
+
 class WallClock:
     """The wall clock of the programs started with env(): the machine's own plus
     an offset that the test sets at will."""
 
     def __init__(self):
         self.tmp = tempfile.mkdtemp(prefix="rt-clock-")
-        self.lib = os.path.join(self.tmp, "wallclock.so")
-        subprocess.run(
-            [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1",
-             "-D_GNU_SOURCE", "-o", self.lib,
-             os.path.join(ROOT, "tests", "support", "wallclock.c")],
-            check=True)
+        self.lib = compile_preload(self.tmp, "wallclock")
         self.path = os.path.join(self.tmp, "offset")
         self.offset = 0.0
         with open(self.path, "wb") as f:

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A disk that is slow, for a program started with LD_PRELOAD: fdatasync() takes
+ * $SLOWDISK_S seconds, and while the file $SLOWDISK_FULL exists pwritev() finds no
+ * space. harness.py compiles it, for the release build has no tests.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+int fdatasync(int fd)
+{
+    const char *s = getenv("SLOWDISK_S");
+    struct timespec left = {.tv_sec = s != NULL ? atoi(s) : 0};
+
+    while (nanosleep(&left, &left) != 0)
+        ;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+static ssize_t write_pieces(int fd, const struct iovec *v, int n, off_t at)
+{
+    const char *full = getenv("SLOWDISK_FULL");
+
+    if (full != NULL && access(full, F_OK) == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return syscall(SYS_pwritev, fd, v, n, (long)at, (long)0);
+}
+
+ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
+{
+    return write_pieces(fd, v, n, at);
+}
+
+ssize_t pwritev64(int fd, const struct iovec *v, int n, off_t at)
+{
+    return write_pieces(fd, v, n, at);
+}
