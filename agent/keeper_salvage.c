@@ -47,17 +47,40 @@ static int make_room(void *arg, size_t n)
     return store_evict(arg, n);
 }
 
+/* As in a worker: before the part's payloads can leave. */
+static void save_stamps(struct stamps_file *f, const struct agg *agg,
+                        const struct part_info *info)
+{
+    int rc;
+
+    if (f->run_dir < 0)
+        return;
+    rc = stamps_file_add(f, agg, info->seq, info->stamp_s, info->max_shift);
+    if (rc != 0 && rc != -EPROTONOSUPPORT) /* the keeper said so */
+        log_warn(MODULE,
+                 "the seconds of a part were not written to run_path; the next "
+                 "life may replace points cause=%s",
+                 strerror(-rc));
+    if (rc != 0)
+        f->run_dir = -1;
+}
+
 static int encode_part(struct agg *agg, struct store *store,
-                       struct encoder *encoder, uint64_t seq)
+                       struct encoder *encoder, struct stamps_file *stamps,
+                       uint64_t seq)
 {
     struct encode_result result;
+    struct part_info info;
     struct part_iter *it;
     int rc = part_iter_open(&it, agg, seq);
 
     if (rc != 0)
         return rc;
+    part_iter_info(it, &info);
     rc = encoder_run(encoder, it, true, &result);
     part_iter_close(it);
+    if (rc == 0)
+        save_stamps(stamps, agg, &info);
     if (rc == 0)
         store_commit_part(store, seq, result.drafts, result.n_drafts,
                           result.losses, result.n_losses);
@@ -67,6 +90,7 @@ static int encode_part(struct agg *agg, struct store *store,
 static struct agg *encode_rest(struct keeper *k, struct wiring *w,
                                struct store *store)
 {
+    struct stamps_file stamps = {.run_dir = k->env.run_dir};
     struct process_clock clock;
     struct encoder *encoder;
     struct agg *agg;
@@ -79,16 +103,17 @@ static struct agg *encode_rest(struct keeper *k, struct wiring *w,
         return NULL;
     for (uint64_t seq = store_encoded_seq(store) + 1;
          seq <= agg_last_closed(agg) &&
-         encode_part(agg, store, encoder, seq) == 0;
+         encode_part(agg, store, encoder, &stamps, seq) == 0;
          seq++)
         ;
     agg_release(agg, store_encoded_seq(store));
     agg_close_all(agg, process_clock_now(&clock, &clock_real) / CLOCK_NS_PER_S);
     for (uint64_t seq = store_encoded_seq(store) + 1;
          seq <= agg_last_closed(agg) &&
-         encode_part(agg, store, encoder, seq) == 0;
+         encode_part(agg, store, encoder, &stamps, seq) == 0;
          seq++)
         ;
+    stamps_file_close(&stamps);
     return agg;
 }
 

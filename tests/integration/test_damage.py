@@ -2,8 +2,11 @@
 """Workers that die of faults, and shared memory that is scribbled over: what can be
 read is delivered, the rest is counted, and the agent serves on."""
 import os
+import shutil
 import struct
 import subprocess
+import tempfile
+import time
 
 from harness import BINARY, LONG, Case, Uds, eventually
 
@@ -92,6 +95,30 @@ class Damage(Case):
         self.assertEqual(totals["replaced_points"], 0)
         self.assertEqual(self.sum_of(totals, "fault"), 700)
         self.assertEqual(self.metric(totals, "fault.d")["count"], 700)
+
+    def test_seconds_of_what_was_saved_are_in_run_path(self):
+        path = tempfile.mkdtemp(prefix="rt-run-")
+        self.addCleanup(shutil.rmtree, path, True)
+        agent = self.agent(self.intake(), env={"DD_RUN_PATH": path})
+        u = Uds(agent.uds)
+        t = int(time.time()) - 100
+        u.send("saved:1|c|T%d" % t)
+        eventually(lambda: agent.status()["received"]["samples"] == 1,
+                   what="the sample being applied")
+        for _ in range(4):
+            pid = eventually(agent.worker_pid, what="a worker")
+            break_code(pid, "ingress_datagrams")
+            u.send("fault:1|c")
+            eventually(lambda: agent.worker_pid() not in (None, pid),
+                       what="a successor")
+        agent.err.wait_for("a new worker begins with fresh memory")
+        with open(os.path.join(path, "stamps"), "rb") as f:
+            data = f.read()[16:]
+        records = [struct.unpack_from("<II", data, i)
+                   for i in range(0, len(data) - 31, 32)]
+        self.assertIn((2, t), records)  # a point of the series
+        self.assertIn(1, [kind for kind, _ in records])  # its part
+        agent.stop()
 
     def scribbled(self, which, share):
         intake = self.intake()
