@@ -259,12 +259,30 @@ static int make_handover(struct keeper *k)
     return handover_files_create(&k->handover);
 }
 
+/* Whoever else can write to the folder can put files of his in the place of ours.
+ * Returns NULL or what is wrong. */
+static const char *is_exposed(int dir)
+{
+    struct stat st;
+
+    if (fstat(dir, &st) != 0)
+        return "was not looked at";
+    if (st.st_uid != geteuid() && st.st_uid != 0)
+        return "belongs to another user; chown it to the one that runs "
+               "retriever";
+    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        return "can be written by other users; chmod 700 it, or name a folder "
+               "inside it, which is then made";
+    return NULL;
+}
+
 /* Locked by its own descriptor, which keeper and workers hold: a worker that
  * survives its keeper still owns the folder. */
 static int open_run_path(struct keeper *k)
 {
     const char *path = k->config.run_path;
     const char *what = "was not opened; make the folder, owned by this user";
+    const char *exposed;
     int rc = 0;
     int fd;
 
@@ -283,6 +301,9 @@ static int open_run_path(struct keeper *k)
     } else if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0) {
         rc = -errno;
         what = "is not writable";
+    } else if ((exposed = is_exposed(fd)) != NULL) {
+        rc = -EPERM;
+        what = exposed;
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         rc = -errno;
         what = "is used by another retriever; give each its own";

@@ -399,7 +399,7 @@ class Limits(Disk):
 
     def test_a_full_disk_delivers_and_names_what_it_could_not_save(self):
         intake = self.intake()
-        self.mount("size=256k")
+        self.mount("size=256k,mode=0700")
         with open(os.path.join(self.run_path, "ballast"), "wb") as f:
             f.write(b"x" * 240000)
         agent = self.life(intake, DD_FORWARDER_STORAGE_MAX_DISK_RATIO="1",

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import tempfile
 import time
 from unittest import mock
@@ -150,6 +151,53 @@ class Keeper(Case):
         client.close()
         self.assert_all_delivered(agent.stop())
         self.assertEqual(intake.totals()["metrics"]["alone"]["sum"], 20)
+
+    def exposed(self, mode=None, owner=None):
+        path = tempfile.mkdtemp(prefix="rt-run-")
+        self.addCleanup(shutil.rmtree, path, True)
+        if mode is not None:
+            os.chmod(path, mode)
+        if owner is not None:
+            os.chown(path, owner, -1)
+        return path
+
+    def test_a_run_path_that_others_can_write(self):
+        for mode in (0o770, 0o1777, 0o702):
+            agent = self.agent(self.intake(), ready=False,
+                               env={"DD_RUN_PATH": self.exposed(mode)})
+            self.assertEqual(agent.wait(), 1)
+            agent.err.wait_for("chmod 700")
+        path = os.path.join(self.exposed(0o1777), "inside")
+        agent = self.agent(self.intake(), env={"DD_RUN_PATH": path})
+        agent.stop()
+        self.assertTrue(os.path.exists(os.path.join(path, "receipt.json")))
+
+    def test_a_run_path_of_another_user(self):
+        if os.geteuid() != 0:
+            self.skipTest("a folder cannot be given away")
+        agent = self.agent(self.intake(), ready=False,
+                           env={"DD_RUN_PATH": self.exposed(owner=12345)})
+        self.assertEqual(agent.wait(), 1)
+        agent.err.wait_for("belongs to another user")
+
+    def test_links_and_pipes_in_run_path(self):
+        path = tempfile.mkdtemp(prefix="rt-run-")
+        self.addCleanup(shutil.rmtree, path, True)
+        victim = os.path.join(path, "victim")
+        with open(victim, "w") as f:
+            f.write("precious")
+        for name in "stamps.new", "receipt.json.new", "receipt.json":
+            os.symlink(victim, os.path.join(path, name))
+        os.mkfifo(os.path.join(path, "stamps"))
+        agent = self.agent(self.intake(), env={"DD_RUN_PATH": path})
+        Uds(agent.uds).send("first:1|c")
+        agent.flush()
+        agent.stop()
+        with open(victim) as f:
+            self.assertEqual(f.read(), "precious")
+        for name in "stamps", "receipt.json":
+            self.assertTrue(stat.S_ISREG(
+                os.lstat(os.path.join(path, name)).st_mode))
 
     def test_two_agents_on_one_run_path(self):
         intake = self.intake()
