@@ -267,18 +267,22 @@ class Lives(Disk):
 
 
 class Slow(Disk):
-    """A disk that takes 20 s to sync: longer than a stop may."""
+    """A disk that does not answer when it shall sync."""
 
-    def slow_life(self, intake, seconds, **env):
+    def slow_life(self, intake, hangs):
+        env = {}
+        if hangs:
+            env["SLOWDISK_HANG"] = os.path.join(self.tmp, "hang")
+            os.mkfifo(env["SLOWDISK_HANG"])
         self.full = os.path.join(self.tmp, "full")
         lib = harness.compile_preload(self.tmp, "slowdisk")
-        return self.life(intake, LD_PRELOAD=lib, SLOWDISK_S=seconds,
-                         SLOWDISK_FULL=self.full, DD_STOP_TIMEOUT=4, **env)
+        return self.life(intake, LD_PRELOAD=lib, SLOWDISK_FULL=self.full,
+                         DD_STOP_TIMEOUT=4, **env)
 
     def test_a_slow_sync_does_not_keep_the_last_part_from_the_intake(self):
         intake = self.intake()
         intake.control(**DOWN)
-        agent = self.slow_life(intake, 20)
+        agent = self.slow_life(intake, True)
         u = Uds(agent.uds)
         self.early_in_a_bucket()
         u.send("slow.first:1|c")
@@ -294,11 +298,11 @@ class Slow(Disk):
         self.assertEqual(receipt["dropped"], {})
         self.assertEqual(receipt["delivered"], 11)
 
-    def written_in_a_stop(self, seconds):
+    def written_in_a_stop(self, hangs):
         """One payload on disk, one not until the stop is under way."""
         intake = self.intake()
         intake.control(**DOWN)
-        agent = self.slow_life(intake, seconds)
+        agent = self.slow_life(intake, hangs)
         u = Uds(agent.uds)
         self.early_in_a_bucket()
         u.send("slow.first:1|c")
@@ -314,12 +318,12 @@ class Slow(Disk):
         return agent
 
     def test_what_a_disk_takes_again_in_a_stop_is_saved(self):
-        receipt = self.written_in_a_stop(0).receipt()
+        receipt = self.written_in_a_stop(False).receipt()
         self.assert_ledger(receipt)
         self.assertEqual(receipt["saved"], 2)
 
     def test_a_slow_sync_does_not_cost_the_receipt(self):
-        agent = self.written_in_a_stop(20)
+        agent = self.written_in_a_stop(True)
         receipt = agent.receipt()
         self.assert_ledger(receipt)
         self.assertEqual(receipt["worker_deaths"], 0)

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A disk that is slow, for a program started with LD_PRELOAD: fdatasync() takes
- * $SLOWDISK_S seconds, and while the file $SLOWDISK_FULL exists pwritev() finds no
- * space. harness.py compiles it, for the release build has no tests.
+ * A disk that hangs, for a program started with LD_PRELOAD: fdatasync() waits until
+ * somebody opens the FIFO $SLOWDISK_HANG for writing, and while the file
+ * $SLOWDISK_FULL exists pwritev() finds no space. harness.py compiles it, for the
+ * release build has no tests.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 int fdatasync(int fd)
 {
-    const char *s = getenv("SLOWDISK_S");
-    struct timespec left = {.tv_sec = s != NULL ? atoi(s) : 0};
+    const char *fifo = getenv("SLOWDISK_HANG");
+    int until = fifo != NULL ? open(fifo, O_RDONLY | O_CLOEXEC) : -1;
 
-    while (nanosleep(&left, &left) != 0)
-        ;
+    if (until >= 0)
+        close(until);
     return (int)syscall(SYS_fdatasync, fd);
 }
 
