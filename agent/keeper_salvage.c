@@ -30,14 +30,12 @@ bool keeper_is_faulty(struct keeper *k, int status)
 {
     struct salvage *s = &k->salvage;
     uint64_t now_ns = keeper_now_ns();
-    uint64_t first_ns;
 
     if (!keeper_is_fault(status))
         return false;
-    first_ns = s->faults_ns[s->n_faults % SALVAGE_FAULTS];
     s->faults_ns[s->n_faults++ % SALVAGE_FAULTS] = now_ns;
-    return s->n_faults >= SALVAGE_FAULTS && first_ns != 0 &&
-           now_ns - first_ns < WITHIN_NS;
+    return s->n_faults >= SALVAGE_FAULTS &&
+           now_ns - s->faults_ns[s->n_faults % SALVAGE_FAULTS] < WITHIN_NS;
 }
 
 /* ---- The process apart ---------------------------------------------------- */
