@@ -274,6 +274,33 @@ class Upgrades(UpgradeCase):
         self.assertEqual(self.sum_of(totals, "wait"), 150)
         self.assertEqual(self.metric(totals, "wait.d")["count"], 150)
 
+    def test_faster_than_the_clock_is_declined_and_loses_nothing(self):
+        """Each upgrade closes a part with a second of its own; 300 s ahead of
+        the clock the agent declines, says why and serves on."""
+        intake = self.intake()
+        agent = self.start(intake)
+        u = Uds(agent.uds)
+        done = 0
+        for sent in range(1, 601):
+            u.send("ahead:1|c")
+            r = self.client(agent, "upgrade")
+            if r.returncode != 0:
+                break
+            done += 1
+        self.assertEqual(r.returncode, 1, r.stdout + r.stderr)
+        self.assertIn(b'"upgraded":false', r.stdout)
+        self.assertGreaterEqual(done, 300)
+        u.send("ahead:1|c")
+        receipt = agent.stop()
+        totals = intake.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["upgrades"], done)
+        self.assertEqual(receipt["worker_deaths"], 0)
+        self.assertEqual(self.sum_of(totals, "ahead"), sent + 1)
+        self.assertEqual(totals["replaced_points"], 0)
+        self.assertTrue(any("upgrades come faster than the seconds" in line
+                            for line in agent.err.all()))
+
     def test_sigusr2(self):
         agent = self.start(self.intake())
         for n in (1, 2):
