@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * The kernel as our programs see it: of each structure the fields that are read,
+ * nothing else. Their places are put in by the loader from the running kernel's
+ * BTF (preserve_access_index), so order and gaps here mean nothing. Values of
+ * enumerations that depend on the kernel's configuration are never written here:
+ * the loader looks them up.
+ *
+ * Thread:  none; types only.
+ * Memory:  none.
+ * Promise: included by *.bpf.c alone.
+ */
+#ifndef RETRIEVER_BPF_CORE_TYPES_H
+#define RETRIEVER_BPF_CORE_TYPES_H
+
+#include <linux/types.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)),           \
+                             apply_to = record)
+
+struct kernfs_node {
+    __u64 id;
+};
+
+struct cgroup {
+    struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+    struct cgroup *cgroup;
+};
+
+struct css_set {
+    struct cgroup_subsys_state *subsys[16];
+    struct cgroup *dfl_cgrp;
+};
+
+struct task_struct {
+    int pid;
+    int tgid;
+    struct css_set *cgroups;
+    char comm[16];
+};
+
+#pragma clang attribute pop
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What kernel programs and the agent tell each other: the words around a ring, and
+ * the records in it. Included by both sides, so plain C and types of fixed width.
+ *
+ * Thread:  a program on any CPU writes; the reader reads.
+ * Memory:  BPF maps; layouts are equal on both sides (asserted below).
+ * Promise: 8-byte alignment, native byte order, no implicit padding. The agent
+ *          drops and counts a record whose length does not fit its type.
+ */
+#ifndef RETRIEVER_BPF_EVENTS_H
+#define RETRIEVER_BPF_EVENTS_H
+
+#include <linux/types.h>
+
+/* ---- Around each ring ---------------------------------------------------- */
+
+enum ring_mode {
+    RING_WAKE, /* the reader sleeps: the record that it would look at next wakes
+                  it, as the kernel does by itself */
+    RING_POLLED /* the reader comes by a timer: wake it only, and once, when so
+                   much waits that the timer might be late */
+};
+
+/** One per ring, in a map that both sides have mapped. */
+struct ring_control {
+    /* the reader writes */
+    __u32 mode;          /* enum ring_mode */
+    __u32 wake_at_bytes; /* RING_POLLED: from so much on */
+    /* Dead-man word, CLOCK_MONOTONIC: the reader will have come back by then. 0 =
+     * it sleeps, and whoever wakes it sets the time. Past: it is dead or stalled,
+     * and what has another way takes that. */
+    __u64 alive_until_ns;
+    __u32 off; /* take no more */
+    __u32 pad[11];
+    /* programs write */
+    __u32 woken; /* RING_POLLED: done; the reader clears it behind its drain */
+    __u32 pad2;
+    __u64 n_full;   /* found no room in the ring */
+    __u64 n_bypass; /* found the reader dead */
+};
+
+/** So long a reader may be away before it counts as dead. */
+#define RING_ALIVE_NS 50000000ULL
+
+/* ---- The tap ------------------------------------------------------------- */
+
+/** A datagram, as it came to a socket of ours. The record in the ring is longer:
+ *  records have one of a few lengths. */
+struct tap_record {
+    __u32 n_bytes;
+    __u32 source; /* tap_config.source of the socket */
+    __u32 tgid;   /* of the sender, initial namespace; 0 = not dependable */
+    __u32 pad;
+    /* then n_bytes */
+};
+
+/** Longest datagram that goes through the ring; the socket takes longer ones. */
+#define TAP_MAX_BYTES (8192u + 256u)
+
+/** Constant for a program: one is loaded for each socket. */
+struct tap_config {
+    __u32 source;
+    __u32 header_bytes; /* before the payload in the skb: 8 (UDP), 0 (Unix) */
+    __u32 max_bytes;    /* dogstatsd_buffer_size */
+    __u32 want_tgid;
+};
+
+/* ---- Kernel events ------------------------------------------------------- */
+
+enum event_type {
+    EVENT_NONE,
+    EVENT_FORK,
+    EVENT_EXEC,
+    EVENT_EXIT,   /* last thread of a process */
+    EVENT_ENV,    /* a watched variable was set, or removed */
+    EVENT_CGROUP, /* made, removed, or seen for the first time */
+    EVENT_ACTIVE, /* a family went from idle to active */
+    EVENT_RUNQ,   /* one wait for a CPU; stream mode only */
+    EVENT_DROP,   /* first datagram that a sender lost */
+    EVENT_N_TYPES
+};
+
+/** Begins each record. Ids are those of the initial namespaces. */
+struct event_hdr {
+    __u16 type;
+    __u16 len; /* of the whole record */
+    __u32 cpu;
+    __u64 ts_ns; /* CLOCK_MONOTONIC */
+    __u32 tgid;
+    __u32 tid;
+    __u64 cgid; /* in the hierarchy that cgroups_hierarchy() chose */
+};
+
+/** FORK (hdr.tgid = the child) and EXEC. */
+struct event_process {
+    struct event_hdr hdr;
+    __u32 ppid;
+    __u32 family; /* 0 = none */
+    __u32
+        ns_tgid; /* hdr.tgid in our own pid namespace; 0 = not visible there */
+    __u32 pad;
+    __u64 start_ns; /* with tgid, the identity of a process */
+    char comm[16];
+};
+
+struct event_exit {
+    struct event_hdr hdr;
+    __u32 ppid;
+    __u32 family;
+    __s32 exit_code; /* as in task_struct: status << 8 | signal */
+    __u32 ns_tgid;
+    __u64 start_ns;
+    __u64 run_ns;
+    char comm[16];
+};
+
+enum event_env_op {
+    ENV_SET,
+    ENV_UNSET,
+    ENV_CLEAR /* all variables */
+};
+#define ENV_TRUNCATED 1u   /* the value is longer than val_len */
+#define ENV_READ_FAILED 2u /* the value could not be read */
+#define ENV_MAX_VALUE 1024u
+
+/** The record ends with val_len bytes of val[], rounded up to 8. */
+struct event_env {
+    struct event_hdr hdr;
+    __u8 op;       /* enum event_env_op */
+    __u8 name_idx; /* in the list of watched names */
+    __u8 overwrite;
+    __u8 flags;
+    __s32 rc; /* of the call; 0 when not known */
+    __u32 val_len;
+    __u32 ns_tgid;
+    __u64 start_ns;
+    char val[];
+};
+
+enum event_cgroup_op { CGROUP_SEEN, CGROUP_MADE, CGROUP_REMOVED };
+
+struct event_cgroup {
+    struct event_hdr hdr;
+    __u8 op; /* enum event_cgroup_op */
+    __u8 pad[3];
+    __s32 hierarchy;
+    __u64 id;
+    char path[256]; /* MADE and REMOVED; cut, NUL at its end */
+};
+
+struct event_active {
+    struct event_hdr hdr;
+    __u32 family;
+    __u32 pad;
+    __u64 idle_ns;
+    __u64 burst_ns;
+};
+
+struct event_runq {
+    struct event_hdr hdr;
+    __u64 prev_cgid;
+    __u64 latency_ns;
+    __u32 flags;
+    __u32 pad;
+};
+
+struct event_drop {
+    struct event_hdr hdr;
+    __u32 kind; /* enum of drop.bpf.c */
+    __u16 sport;
+    __u16 family;
+    __u8 saddr[16];
+};
+
+/** Value of the per-CPU map event_stats, one entry per type: sent = received +
+ *  lost, exactly, once the ring is empty. */
+struct event_stats {
+    __u64 sent; /* asked for room */
+    __u64 lost; /* found none */
+    __u64 bytes;
+};
+
+#define EVENTS_ASSERT(type, n)                                                 \
+    _Static_assert(sizeof(struct type) == (n), "layout of " #type)
+EVENTS_ASSERT(ring_control, 88);
+EVENTS_ASSERT(tap_record, 16);
+EVENTS_ASSERT(event_hdr, 32);
+EVENTS_ASSERT(event_process, 72);
+EVENTS_ASSERT(event_exit, 80);
+EVENTS_ASSERT(event_env, 56);
+EVENTS_ASSERT(event_cgroup, 304);
+EVENTS_ASSERT(event_active, 56);
+EVENTS_ASSERT(event_runq, 56);
+EVENTS_ASSERT(event_drop, 56);
+
+#endif

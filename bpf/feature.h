@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One thing that the kernel tells us about: what runs behind a row of
+ * `retriever ebpf status`. Features do not know each other, nor who calls them.
+ *
+ * Thread:  the helper thread ("kernel"), for every call. It may be slow: read maps,
+ *          /proc and ELF files.
+ * Memory:  each feature's own, bounded by its options.
+ * Promise: a feature that cannot run says why and is off; nothing it does can end
+ *          the process or hold up datagrams.
+ */
+#ifndef RETRIEVER_BPF_FEATURE_H
+#define RETRIEVER_BPF_FEATURE_H
+
+#include "bpf/events.h"
+#include "bpf/lines.h"
+#include "bpf/loader.h"
+
+struct cgroups;
+struct feature_opts; /* features.h: options of all features */
+
+/** What all features share. Borrowed until close(). */
+struct feature_env {
+    const struct feature_opts *opts;
+    int events_fd; /* the ring that EVENT_* records go to; -1 = none */
+    int events_control_fd;
+    int events_stats_fd;     /* event_stats */
+    struct cgroups *cgroups; /* names of cgroups */
+    uint32_t own_tgid;       /* of the agent's worker, initial namespace */
+    uint32_t workload_pid;   /* of the job of `exec`; 0 = none */
+};
+
+struct feature {
+    const char *name; /* "runq" */
+    const char *what; /* one line for people */
+    /** Load and attach. Returns 0 (*self is set), LOADER_REFUSED (@cause filled;
+     *  it may have switched to a fallback instead: then 0, and @cause says what is
+     *  missing) or -errno. */
+    int (*open)(void **self, const struct feature_env *env,
+                struct loader_cause *cause);
+    /** A record of the ring, whole and of the length of its type. NULL: none. */
+    void (*event)(void *self, const struct event_hdr *ev);
+    /** Write what was measured since the last call. @last: stop the programs first,
+     *  then what is left. */
+    void (*collect)(void *self, struct lines *out, bool last);
+    /** Detach and free; NULL-safe. */
+    void (*close)(void *self);
+};
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libbpf loads an object whole or not at all, so there is one object per thing
+ * that may be refused alone. What libbpf prints goes to our log at debug level: the
+ * verifier's words help a developer, not an operator.
+ */
+#include "bpf/loader.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/base/log.h"
+
+#define MODULE "bpf"
+
+extern const unsigned char bpf_tap_begin[], bpf_tap_end[];
+
+static const struct {
+    const char *name;
+    const unsigned char *begin, *end;
+} objects[LOADER_N] = {
+    [LOADER_TAP] = {"tap", bpf_tap_begin, bpf_tap_end},
+};
+
+static int print(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+    char line[400];
+    size_t n;
+
+    if (level == LIBBPF_DEBUG || !log_enabled(LOG_LEVEL_DEBUG))
+        return 0;
+    (void)vsnprintf(line, sizeof(line), fmt, args);
+    n = strlen(line);
+    if (n > 0 && line[n - 1] == '\n')
+        line[n - 1] = '\0';
+    log_debug(MODULE, "%s", line);
+    return 0;
+}
+
+void loader_explain(struct loader_cause *out, const char *what, int err)
+{
+    const char *remedy = "";
+
+    if (err < 0)
+        err = -err;
+    (void)snprintf(out->why, sizeof(out->why), "%s: %s", what, strerror(err));
+    switch (err) {
+    case EPERM:
+    case EACCES:
+        remedy = "grant CAP_BPF and CAP_PERFMON (before Linux 5.8 "
+                 "CAP_SYS_ADMIN); a sandbox may forbid bpf(2) to everybody";
+        break;
+    case ENOSYS:
+        remedy = "this kernel, or sandbox, has no bpf(2)";
+        break;
+    case ESRCH:
+        remedy = "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)";
+        break;
+    case ENOMEM:
+        remedy = "raise the memory limit";
+        break;
+    case EINVAL:
+        remedy = "this kernel is too old for it";
+        break;
+    default:
+        break;
+    }
+    (void)snprintf(out->remedy, sizeof(out->remedy), "%s", remedy);
+}
+
+int loader_open(struct bpf_object **out, enum loader_object which,
+                struct loader_cause *cause)
+{
+    LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = objects[which].name);
+    struct bpf_object *o;
+
+    (void)libbpf_set_print(print);
+    o = bpf_object__open_mem(objects[which].begin,
+                             (size_t)(objects[which].end -
+                                      objects[which].begin),
+                             &opts);
+    if (o == NULL) {
+        loader_explain(cause, "the program could not be opened", errno);
+        return LOADER_REFUSED;
+    }
+    *out = o;
+    return 0;
+}
+
+int loader_set_constants(struct bpf_object *o, const void *p, size_t n)
+{
+    struct bpf_map *m;
+
+    bpf_object__for_each_map(m, o)
+    {
+        if (strstr(bpf_map__name(m), ".rodata") != NULL)
+            return bpf_map__set_initial_value(m, p, n);
+    }
+    return -ENOENT;
+}
+
+int loader_share_map(struct bpf_object *o, const char *name, int fd)
+{
+    struct bpf_map *m = bpf_object__find_map_by_name(o, name);
+
+    return m != NULL ? bpf_map__reuse_fd(m, fd) : -ENOENT;
+}
+
+int loader_load(struct bpf_object *o, struct loader_cause *cause)
+{
+    int rc = bpf_object__load(o);
+
+    if (rc == 0)
+        return 0;
+    loader_explain(cause, "the kernel refused the program", rc);
+    return LOADER_REFUSED;
+}
+
+int loader_program(const struct bpf_object *o, const char *name)
+{
+    const struct bpf_program *p = bpf_object__find_program_by_name(o, name);
+
+    return p != NULL ? bpf_program__fd(p) : -ENOENT;
+}
+
+int loader_map(const struct bpf_object *o, const char *name)
+{
+    const struct bpf_map *m = bpf_object__find_map_by_name(o, name);
+
+    return m != NULL ? bpf_map__fd(m) : -ENOENT;
+}
+
+void loader_close(struct bpf_object *o)
+{
+    bpf_object__close(o);
+}

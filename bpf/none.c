@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A build without kernel programs: what the agent calls answers that it has none.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "bpf/tap.h"
+
+int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
+{
+    (void)r;
+    (void)n_bytes;
+    (void)snprintf(cause->why, sizeof(cause->why),
+                   "this build has no kernel programs");
+    (void)snprintf(cause->remedy, sizeof(cause->remedy),
+                   "build with clang and libbpf (-DRETRIEVER_BPF=ON)");
+    return LOADER_REFUSED;
+}
+
+int ring_open(struct ring *r, int ring_fd, int control_fd)
+{
+    (void)r;
+    (void)ring_fd;
+    (void)control_fd;
+    return -ENOSYS;
+}
+
+void ring_close(struct ring *r, bool keep_maps)
+{
+    (void)r;
+    (void)keep_maps;
+}
+
+enum ring_rc ring_at(const struct ring *r, uint64_t pos, const void **record,
+                     uint32_t *n, uint64_t *next)
+{
+    (void)r;
+    (void)record;
+    (void)n;
+    *next = pos;
+    return RING_EMPTY;
+}
+
+uint64_t ring_end(const struct ring *r)
+{
+    (void)r;
+    return 0;
+}
+
+void ring_consumed(struct ring *r, uint64_t pos)
+{
+    (void)r;
+    (void)pos;
+}
+
+uint64_t ring_begin(const struct ring *r)
+{
+    (void)r;
+    return 0;
+}
+
+void ring_awake(struct ring *r)
+{
+    (void)r;
+}
+
+enum ring_wait ring_rest(struct ring *r, uint64_t n, bool woken,
+                         uint64_t now_ns)
+{
+    (void)r;
+    (void)n;
+    (void)woken;
+    (void)now_ns;
+    return RING_SLEEP;
+}
+
+void ring_alive(struct ring *r, uint64_t now_ns, bool asleep)
+{
+    (void)r;
+    (void)now_ns;
+    (void)asleep;
+}
+
+int tap_load(struct tap *t, const struct ring *ring,
+             const struct tap_opts *opts, struct loader_cause *cause)
+{
+    (void)t;
+    (void)ring;
+    (void)opts;
+    (void)cause;
+    return -ENOSYS;
+}
+
+int tap_attach(const struct tap *t, uint32_t source, int socket_fd)
+{
+    (void)t;
+    (void)source;
+    (void)socket_fd;
+    return -ENOSYS;
+}
+
+int tap_detach(int socket_fd)
+{
+    (void)socket_fd;
+    return 0;
+}
+
+void tap_close(struct tap *t)
+{
+    (void)t;
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Format of the ring: linux/kernel/bpf/ringbuf.c (the uapi constants name it): 8
+ * bytes of header before each record, of which the first 4 are its length and two
+ * flags, positions rounded up to 8.
+ *
+ * The kernel reports a ring as readable as long as there is anything in it, which
+ * would make a reader that comes by a timer spin. So it waits for an inner epoll
+ * that reports edges: what a program asked to be woken for, nothing else.
+ */
+#include "bpf/ring.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define WAKE_SHARE 4       /* RING_POLLED: wake when 1 / so much is full */
+#define QUIET_TIMERS 3u    /* then RING_WAKE */
+#define CLOSE_NS 10000000u /* wake-ups closer than this: RING_POLLED */
+#define FEW 16u            /* records of a wake-up that do not count as load */
+
+static size_t page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int map_all(struct ring *r)
+{
+    size_t page = page_bytes();
+    struct bpf_map_info info = {0};
+    uint32_t n = sizeof(info);
+    void *p;
+
+    if (bpf_obj_get_info_by_fd(r->ring_fd, &info, &n) != 0)
+        return -errno;
+    if (info.type != BPF_MAP_TYPE_RINGBUF)
+        return -EINVAL;
+    r->n_bytes = info.max_entries;
+    p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, r->ring_fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    r->consumer = p;
+    p = mmap(NULL, page + 2 * (size_t)r->n_bytes, PROT_READ, MAP_SHARED,
+             r->ring_fd, (off_t)page);
+    if (p == MAP_FAILED)
+        return -errno;
+    r->producer = p;
+    r->data = (const unsigned char *)p + page;
+    p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, r->control_fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    r->control = p;
+    return 0;
+}
+
+static int make_wait(struct ring *r)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET};
+
+    r->wait_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (r->wait_fd < 0 ||
+        epoll_ctl(r->wait_fd, EPOLL_CTL_ADD, r->ring_fd, &ev) != 0)
+        return -errno;
+    return 0;
+}
+
+static void unmap(struct ring *r)
+{
+    size_t page = page_bytes();
+
+    if (r->consumer != NULL)
+        (void)munmap(r->consumer, page);
+    if (r->producer != NULL)
+        (void)munmap((void *)r->producer, page + 2 * (size_t)r->n_bytes);
+    if (r->control != NULL)
+        (void)munmap(r->control, page);
+    if (r->wait_fd >= 0)
+        (void)close(r->wait_fd);
+}
+
+int ring_open(struct ring *r, int ring_fd, int control_fd)
+{
+    struct ring made = {.ring_fd = ring_fd,
+                        .control_fd = control_fd,
+                        .wait_fd = -1};
+    int rc = map_all(&made);
+
+    if (rc == 0)
+        rc = make_wait(&made);
+    if (rc != 0) {
+        unmap(&made);
+        return rc;
+    }
+    *r = made;
+    return 0;
+}
+
+int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
+{
+    LIBBPF_OPTS(bpf_map_create_opts, mmapable, .map_flags = BPF_F_MMAPABLE);
+    int ring_fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "retriever_ring", 0, 0,
+                                 n_bytes, NULL);
+    int control_fd = -1;
+    int rc = 0;
+
+    if (ring_fd >= 0)
+        control_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "retriever_word",
+                                    sizeof(uint32_t),
+                                    sizeof(struct ring_control), 1, &mmapable);
+    if (control_fd < 0) {
+        loader_explain(cause, "the kernel refused the ring buffer", errno);
+        rc = LOADER_REFUSED;
+    }
+    if (rc == 0)
+        rc = ring_open(r, ring_fd, control_fd);
+    if (rc != 0) {
+        if (ring_fd >= 0)
+            (void)close(ring_fd);
+        if (control_fd >= 0)
+            (void)close(control_fd);
+        return rc;
+    }
+    r->control->mode = RING_WAKE;
+    r->control->alive_until_ns = ~UINT64_C(0);
+    r->control->wake_at_bytes = n_bytes / WAKE_SHARE;
+    return 0;
+}
+
+void ring_close(struct ring *r, bool keep_maps)
+{
+    unmap(r);
+    if (!keep_maps) {
+        if (r->ring_fd >= 0)
+            (void)close(r->ring_fd);
+        if (r->control_fd >= 0)
+            (void)close(r->control_fd);
+    }
+    *r = (struct ring){.ring_fd = -1, .control_fd = -1, .wait_fd = -1};
+}
+
+/* ---- Records ------------------------------------------------------------ */
+
+uint64_t ring_end(const struct ring *r)
+{
+    return __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
+}
+
+uint64_t ring_begin(const struct ring *r)
+{
+    return __atomic_load_n(r->consumer, __ATOMIC_RELAXED);
+}
+
+void ring_consumed(struct ring *r, uint64_t pos)
+{
+    __atomic_store_n(r->consumer, pos, __ATOMIC_RELEASE);
+}
+
+enum ring_rc ring_at(const struct ring *r, uint64_t pos, const void **record,
+                     uint32_t *n, uint64_t *next)
+{
+    uint64_t end = ring_end(r);
+
+    while (pos < end) {
+        const unsigned char *at = r->data + (pos & (r->n_bytes - 1));
+        uint32_t word = __atomic_load_n((const uint32_t *)(const void *)at,
+                                        __ATOMIC_ACQUIRE);
+        uint32_t bytes =
+            word & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
+        uint64_t behind =
+            pos + ((uint64_t)bytes + BPF_RINGBUF_HDR_SZ + 7) / 8 * 8;
+
+        if (behind > end) /* no program writes such a thing */
+            return RING_EMPTY;
+        *next = behind;
+        if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
+            return RING_BUSY;
+        if ((word & BPF_RINGBUF_DISCARD_BIT) == 0) {
+            *record = at + BPF_RINGBUF_HDR_SZ;
+            *n = bytes;
+            return RING_RECORD;
+        }
+        pos = behind;
+    }
+    *next = pos;
+    return RING_EMPTY;
+}
+
+/* ---- Waiting ------------------------------------------------------------ */
+
+void ring_awake(struct ring *r)
+{
+    struct epoll_event ev;
+
+    (void)epoll_wait(r->wait_fd, &ev, 1, 0);
+}
+
+void ring_alive(struct ring *r, uint64_t now_ns, bool asleep)
+{
+    __atomic_store_n(&r->control->alive_until_ns,
+                     asleep ? 0 : now_ns + RING_ALIVE_NS, __ATOMIC_RELAXED);
+}
+
+static void set_mode(struct ring *r, enum ring_mode mode)
+{
+    __atomic_store_n(&r->control->mode, mode, __ATOMIC_RELAXED);
+}
+
+/* A record that is still being written wakes us when it is whole. */
+static bool has_record(const struct ring *r)
+{
+    const void *record;
+    uint64_t next;
+    uint32_t n;
+
+    return ring_at(r, ring_begin(r), &record, &n, &next) == RING_RECORD;
+}
+
+enum ring_wait ring_rest(struct ring *r, uint64_t n, bool woken,
+                         uint64_t now_ns)
+{
+    struct ring_control *c = r->control;
+    bool polled = c->mode == RING_POLLED;
+
+    if (!polled && woken) {
+        bool close = now_ns - r->woke_ns < CLOSE_NS || n > FEW;
+
+        r->woke_ns = now_ns;
+        if (close && n > 0) {
+            set_mode(r, RING_POLLED);
+            r->n_quiet = 0;
+            r->settling = false;
+            polled = true;
+        }
+    } else if (polled) {
+        r->n_quiet = n > 0 ? 0 : r->n_quiet + 1;
+        if (r->n_quiet >= QUIET_TIMERS) {
+            set_mode(r, RING_WAKE);
+            r->settling = true;
+        }
+    } else if (n == 0) {
+        r->settling = false;
+    }
+    /* Behind the drain: cleared before it, a program would set it again during
+     * the drain, and nobody would be woken until the timer. */
+    __atomic_store_n(&c->woken, 0, __ATOMIC_RELAXED);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (c->mode == RING_POLLED)
+        return RING_TIMER;
+    if (has_record(r))
+        return RING_AGAIN;
+    return r->settling ? RING_TIMER : RING_SLEEP;
+}
