@@ -79,6 +79,7 @@ struct config {
     char *dogstatsd_socket_group;
     uint32_t dogstatsd_buffer_bytes;
     uint32_t dogstatsd_so_rcvbuf_bytes; /* 0 = 32 MiB or what is granted */
+    bool dogstatsd_tap;                 /* where the kernel allows */
     bool eol_required_udp, eol_required_uds;
     bool dogstatsd_disable_verbose_logs;
     uint32_t stream_max_connections;

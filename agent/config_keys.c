@@ -54,6 +54,11 @@ static const struct config_choice compressors[] = {
     {"none", ENCODING_NONE},
     {NULL, 0},
 };
+static const struct config_choice taps[] = {
+    {"auto", true},
+    {"off", false},
+    {NULL, 0},
+};
 static const struct config_choice protocols[] = {
     {"auto", false},
     {"http1", true},
@@ -294,6 +299,17 @@ const struct config_key config_keys[] = {
      .def_note = "32 MiB or what is granted",
      FIELD(dogstatsd_so_rcvbuf_bytes),
      .help = "Kernel's receive buffer of each datagram socket."},
+    {.name = "dogstatsd_tap",
+     .type = KEY_CHOICE,
+     .choices = taps,
+     .def = "auto",
+     FIELD(dogstatsd_tap),
+     .help = "Take datagrams by a kernel program that copies them into a ring "
+             "instead of waking the agent for each batch: a tenth of the work, "
+             "for the sender half. Needs CAP_BPF; without it, and when the "
+             "ring is full, sockets are read by system calls. /proc/net/udp "
+             "shows tapped datagrams as drops; kernel_drops of the status "
+             "does not."},
     {.name = "dogstatsd_eol_required",
      .type = KEY_LIST,
      .def = "",

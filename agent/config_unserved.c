@@ -31,7 +31,6 @@ static const struct unsupported unsupported[] = {
     {"statsd_forward_host", "packets are not forwarded"},
     {"dogstatsd_origin_detection", "no tags of the sender are added"},
     {"origin_detection_unified", "no tags of the sender are added"},
-    {"dogstatsd_tap", "sockets are read by system calls"},
     {"dogstatsd_pipe_name", "named pipes are not listened to"},
     {"dogstatsd_experimental_http", "HTTP is not listened to"},
     {"dogstatsd_tcp_port", "TCP is not listened to"},

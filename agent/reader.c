@@ -96,7 +96,8 @@ void reader_on_socket(uv_poll_t *h, int status, int events)
     if (e->kind == SOCKET_UNIXSTREAM)
         saw(r, ingress_accept(&r->g, source, ACCEPTS), 0);
     else
-        saw(r, ingress_datagrams(&r->g, source, TURN_CALLS), e->pace_us);
+        saw(r, ingress_datagrams(&r->g, source, r->tapped ? 1 : TURN_CALLS),
+            e->pace_us);
     if (status < 0) /* libuv stops a handle that reports an error */
         (void)uv_poll_start(h, UV_READABLE, reader_on_socket);
 }
@@ -248,21 +249,11 @@ static void arm_bucket(struct reader *r)
                          0);
 }
 
-void reader_read_drops(struct reader *r)
-{
-    const struct sockets *s = r->opts.sockets;
-
-    for (uint32_t i = 0; i < s->n; i++) {
-        if (s->entries[i].kind == SOCKET_UDP)
-            ingress_udp_drops(&r->g, i);
-    }
-}
-
 static void on_tick(uv_timer_t *t)
 {
     struct reader *r = t->data;
 
-    reader_read_drops(r);
+    ingress_udp_drops(&r->g);
     if (!r->drained) /* what is still open is the next life's */
         ingress_stream_idle(&r->g);
     r->g.accept_paused = false;
@@ -344,6 +335,15 @@ static void take_orders(struct reader *r)
         case READER_RESUME:
             reader_resume(r);
             break;
+        case READER_TAP:
+            reader_tap(r, (struct reader_tap *)(uintptr_t)o.token);
+            answer(r, READER_TAPPED, 0, r->tapped);
+            break;
+        case READER_UNTAP:
+            r->untapped = true;
+            reader_tap_off(r);
+            answer(r, READER_UNTAPPED, 0, 0);
+            break;
         case READER_DRAIN:
             answer(r, READER_DRAINED, o.token, reader_drain(r, o.token));
             break;
@@ -379,6 +379,7 @@ static void *run(void *arg)
     (void)pthread_setname_np(pthread_self(), "reader");
     ingress_recover(&r->g);
     watch_sockets(r);
+    reader_watch_ring(r);
     reader_publish(r);
     atomic_store(r->opts.serving, 1);
     (void)sem_post(&r->served);
@@ -388,6 +389,7 @@ static void *run(void *arg)
         arm_bucket(r);
         arm_tick(r);
         take_orders(r);
+        reader_tap_turn(r);
         flush_events(r);
         reader_publish(r);
         pace(r);
@@ -400,6 +402,7 @@ static void *run(void *arg)
     uv_walk(&r->loop, close_handle, NULL);
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&r->loop) == 0);
+    reader_tap_close(r);
     return NULL;
 }
 
@@ -436,6 +439,8 @@ static int init_loop(struct reader *r)
     r->bucket.data = r;
     (void)uv_timer_init(&r->loop, &r->tick);
     r->tick.data = r;
+    (void)uv_timer_init(&r->loop, &r->ring_timer);
+    r->ring_timer.data = r;
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader's own parts: the turn (reader.c), the drain (reader_drain.c), the
- * pause (reader_pause.c), what others see of it (reader_view.c) and the log lines
- * that the loop writes for it (reader_notes.c).
+ * The reader's own parts: the turn (reader.c), the tap (reader_tap.c), the drain
+ * (reader_drain.c), the pause (reader_pause.c), what others see of it
+ * (reader_view.c) and the log lines that the loop writes for it (reader_notes.c).
  *
  * Thread:  fields belong to the reader's thread unless named otherwise.
  * Memory:  allocated by reader_start(), freed after reader_join().
@@ -40,6 +40,14 @@ struct reader {
     bool *conn_kept; /* drained, and the next life's */
     bool accept_stopped;
 
+    struct tap tap; /* programs; has_tap */
+    bool has_tap;
+    bool tapped;   /* the programs are attached */
+    bool untapped; /* by order: not before READER_RESUME */
+    uv_poll_t ring_poll;
+    uv_timer_t ring_timer;
+    bool ring_watched;
+
     uint64_t steps_ns; /* monotonic; a second more for each step taken */
     bool got_data;     /* in this turn */
     uint32_t pace_us;  /* least that the sockets of this turn allow */
@@ -74,8 +82,24 @@ struct reader {
 void reader_publish(struct reader *r);
 
 void reader_check_clock(struct reader *r);
-void reader_read_drops(struct reader *r);
 void reader_unwatch_sockets(struct reader *r);
+
+/** Read the ring that a predecessor left, or the one that came with the tap. */
+void reader_watch_ring(struct reader *r);
+/** Take the loaded programs and attach them; @t is the reader's now. */
+void reader_tap(struct reader *r, struct reader_tap *t);
+/** Attach and detach, as far as there is anything. */
+void reader_tap_on(struct reader *r);
+void reader_tap_off(struct reader *r);
+/** READER_RESUME came. */
+void reader_tap_resume(struct reader *r);
+/** Once a turn: the ring does not wait for its timer when the turn is long. */
+void reader_tap_turn(struct reader *r);
+/** Take what lies in the ring now. Returns false while a sender has not finished. */
+bool reader_tap_sweep(struct reader *r);
+/** Wait for unfinished records until @latest_ns, then count them as lost. */
+void reader_tap_finish(struct reader *r, uint64_t latest_ns);
+void reader_tap_close(struct reader *r);
 
 /** Read all sources until each was found empty once, @latest_ns at most.
  *  Returns false when the time was over first. */

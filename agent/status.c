@@ -20,6 +20,46 @@ static const char *key_state_name(enum key_state k)
     return "?";
 }
 
+static void row(struct buf *out, const char *name, uint64_t v)
+{
+    (void)buf_printf(out, "  %-22s %" PRIu64 "\n", name, v);
+}
+
+static void write_tap_json(const struct tapping *t, struct json *j)
+{
+    struct tapping_counts c;
+
+    tapping_counts(t, &c);
+    json_key(j, "tap");
+    json_object(j);
+    json_member_str(j, "state", tapping_state_name(t->state));
+    json_member_str(j, "why", t->cause.why);
+    json_member_str(j, "remedy", t->cause.remedy);
+    json_member_u64(j, "ring_full", c.n_full);
+    json_member_u64(j, "reader_late", c.n_bypass);
+    json_end(j);
+}
+
+static void write_tap_text(const struct tapping *t, struct buf *out)
+{
+    struct tapping_counts c;
+
+    tapping_counts(t, &c);
+    (void)buf_printf(out, "Tap %s", tapping_state_name(t->state));
+    if (t->state == TAPPING_OFF) {
+        (void)buf_printf(out, ": %s%s%s\n", t->cause.why,
+                         t->cause.remedy[0] != '\0' ? "; " : "",
+                         t->cause.remedy);
+        return;
+    }
+    (void)buf_puts(out, "\n");
+    row(out, "past a full ring", c.n_full);
+    row(out, "past a late reader", c.n_bypass);
+    (void)buf_puts(out,
+                   "  tapped datagrams show as drops in /proc/net/udp; what "
+                   "was lost is \"kernel drops\" below\n");
+}
+
 void status_write_json(const struct status *s, struct buf *out)
 {
     struct json j;
@@ -62,14 +102,10 @@ void status_write_json(const struct status *s, struct buf *out)
     for (uint32_t i = 0; i < s->sockets->n; i++)
         json_str(&j, s->sockets->entries[i].name);
     json_end(&j);
+    write_tap_json(s->tapping, &j);
     json_end(&j);
     (void)json_finish(&j);
     (void)buf_putc(out, '\n');
-}
-
-static void row(struct buf *out, const char *name, uint64_t v)
-{
-    (void)buf_printf(out, "  %-22s %" PRIu64 "\n", name, v);
 }
 
 static void write_reasons(const struct status *s, struct buf *out)
@@ -105,6 +141,7 @@ void status_write_text(const struct status *s, struct buf *out)
     (void)buf_puts(out, "Listeners\n");
     for (uint32_t i = 0; i < s->sockets->n; i++)
         (void)buf_printf(out, "  %s\n", s->sockets->entries[i].name);
+    write_tap_text(s->tapping, out);
     (void)buf_puts(out, "Samples\n");
     row(out, "received", l->received);
     row(out, "rejected", l->rejected);

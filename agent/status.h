@@ -12,6 +12,7 @@
 
 #include "agent/ledger.h"
 #include "agent/sockets.h"
+#include "agent/tapping.h"
 #include "forwarder/forwarder.h"
 
 struct status {
@@ -19,6 +20,7 @@ struct status {
     struct ledger_facts facts;
     struct forwarder_stats forwarder;
     const struct sockets *sockets;
+    const struct tapping *tapping;
     uint64_t uptime_s;
     const char *no_api_key; /* NULL, or why nothing is sent */
 };

@@ -47,6 +47,7 @@ struct worker_env {
     const char *host;         /* default host name; "" = none */
     const char *instance_tag; /* "retriever_instance:..." or "" */
     const char *no_api_key;   /* NULL, or why nothing can be sent (exec) */
+    const char *no_tap;       /* NULL, or why datagrams are not tapped */
 };
 
 /** Serve until told to stop. Returns the exit status of `run`. The successor
