@@ -113,6 +113,8 @@ static const struct array ingest_arrays[] = {
      filter_key},
     {"kernel_drops", offsetof(struct ingest_counts, kernel_drops), TRANSPORT_N,
      transport_key},
+    {"tapped", offsetof(struct ingest_counts, tapped), TRANSPORT_N,
+     transport_key},
 };
 
 static const struct array delivery_arrays[] = {

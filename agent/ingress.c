@@ -30,6 +30,8 @@ int ingress_init(struct ingress *g)
     uint32_t n = g->landing->n_conns;
 
     g->fd_limit = fd_limit();
+    for (uint32_t i = 0; i < g->sockets->n; i++)
+        g->socket_ids[i] = ingress_socket_id(&g->sockets->entries[i]);
     g->free_conns = calloc(n + 1, sizeof(*g->free_conns));
     g->conn_data_ns = calloc(n + 1, sizeof(*g->conn_data_ns));
     if (g->free_conns == NULL || g->conn_data_ns == NULL) {

@@ -61,7 +61,8 @@ struct ingress {
     struct ingress_watch watch;
     uint32_t stream_idle_s; /* 0 = never */
 
-    uint32_t *free_conns; /* stack of free indices */
+    uint32_t socket_ids[SOCKETS_MAX]; /* inodes; 0 = no datagram socket */
+    uint32_t *free_conns;             /* stack of free indices */
     uint32_t n_free;
     uint64_t *conn_data_ns; /* last bytes of each connection */
     uint32_t n_live;        /* connections */
@@ -104,6 +105,9 @@ int64_t ingress_now_s(struct ingress *g);
 void ingress_touch(struct ingress *g);
 
 /* ---- ingress_tap.c ------------------------------------------------------ */
+
+/** What tap records of that socket say; 0 = it cannot be tapped. */
+uint32_t ingress_socket_id(const struct socket_entry *e);
 
 /** Datagrams from the tap's ring up to its position @end, as far as they are whole.
  *  Returns how many. */

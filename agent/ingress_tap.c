@@ -12,6 +12,7 @@
 #include "agent/ingress.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define STRETCH 128u /* records before their room is given back */
 
@@ -20,62 +21,73 @@ struct stretch {
     uint32_t taken[LANDING_SOURCES];
 };
 
-/* NULL: no program of ours writes such a record. */
-static const struct tap_record *check(const struct ingress *g,
-                                      const void *record, uint32_t n)
+uint32_t ingress_socket_id(const struct socket_entry *e)
 {
-    const struct tap_record *r = record;
+    struct stat st;
 
-    if (n < sizeof(*r) || r->n_bytes > n - sizeof(*r) ||
-        r->source >= g->sockets->n)
-        return NULL;
-    switch (g->sockets->entries[r->source].kind) {
-    case SOCKET_UDP:
-    case SOCKET_UNIXGRAM:
-        return r;
-    case SOCKET_UNIXSTREAM:
-    case SOCKET_CONTROL:
-        break;
-    }
-    return NULL;
+    if ((e->kind != SOCKET_UDP && e->kind != SOCKET_UNIXGRAM) ||
+        fstat(e->fd, &st) != 0)
+        return 0;
+    return (uint32_t)st.st_ino;
 }
 
-static void apply(struct ingress *g, const void *record, uint32_t n,
-                  uint64_t next, int64_t now_s)
+/* The socket that the record came to; SOCKETS_MAX when it is none of ours, or the
+ * record none of our programs'. */
+static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
+                          uint32_t n)
+{
+    uint32_t i = 0;
+
+    if (n < sizeof(*r) || r->n_bytes > n - sizeof(*r) || r->socket == 0)
+        return SOCKETS_MAX;
+    while (i < g->sockets->n && g->socket_ids[i] != r->socket)
+        i++;
+    return i < g->sockets->n ? i : SOCKETS_MAX;
+}
+
+static void apply(struct ingress *g, struct stretch *st, const void *record,
+                  uint32_t n, uint64_t next, int64_t now_s)
 {
     struct landing_tap *t = &g->landing->head->tap;
-    const struct tap_record *r = check(g, record, n);
+    const struct tap_record *r = record;
+    uint32_t source = source_of(g, r, n);
 
-    if (r == NULL) {
+    st->n++;
+    if (__builtin_expect(source == SOCKETS_MAX, 0)) {
         ingest_skip(&g->ingest, &t->pos, (uint32_t)next, TRANSPORT_UDP);
         return;
     }
+    st->taken[source]++;
     ingest_packet(&g->ingest, &t->pos, (uint32_t)next, (const char *)(r + 1),
-                  r->n_bytes, g->sockets->entries[r->source].transport, 0,
-                  now_s);
+                  r->n_bytes, g->sockets->entries[source].transport, 0, now_s);
     if (__builtin_expect(g->ingest.has_offender, 0))
-        ingress_note_offender(g, r->source);
+        ingress_note_offender(g, source);
 }
 
+/* As above, for one that is applied already. */
 static void count(const struct ingress *g, struct stretch *st,
                   const void *record, uint32_t n)
 {
-    const struct tap_record *r = check(g, record, n);
+    uint32_t source = source_of(g, record, n);
 
     st->n++;
-    if (r != NULL)
-        st->taken[r->source]++;
+    if (source < SOCKETS_MAX)
+        st->taken[source]++;
 }
 
 /* Everything before @pos is applied. */
 static void settle(struct ingress *g, struct stretch *st, uint64_t pos)
 {
     struct landing_tap *t = &g->landing->head->tap;
+    struct ingest_counts *k = g->counts;
 
     if (st->n > 0) {
         region_save(g->region, t->taken, sizeof(t->taken));
-        for (uint32_t i = 0; i < LANDING_SOURCES; i++)
+        region_save(g->region, k->tapped, sizeof(k->tapped));
+        for (uint32_t i = 0; i < g->sockets->n; i++) {
             t->taken[i] += st->taken[i];
+            k->tapped[g->sockets->entries[i].transport] += st->taken[i];
+        }
     }
     region_set(g->region, t->pos, ((struct ingest_pos){(uint32_t)pos, 0}));
     region_set(g->region, t->counted, (uint32_t)pos);
@@ -104,8 +116,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
             now_s = ingress_now_s(g);
             ingress_touch(g);
         }
-        apply(g, record, n, next, now_s);
-        count(g, &st, record, n);
+        apply(g, &st, record, n, next, now_s);
         pos = next;
         n_all++;
         if (st.n == STRETCH)

@@ -29,7 +29,6 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/cli.h"
-#include "agent/ingress.h"
 #include "agent/keeper_private.h"
 #include "agent/stamps.h"
 #include "agent/wiring.h"
@@ -239,12 +238,7 @@ static int make_landing(struct keeper *k)
     if (rc != 0)
         return rc;
     keeper_allow_landing(k);
-    /* The kernel counts over a socket's life, which may be longer than ours. */
-    for (uint32_t i = 0; i < k->sockets.n; i++) {
-        if (k->sockets.entries[i].kind == SOCKET_UDP)
-            k->landing.head->drops_seen[i] =
-                ingress_dropped(k->sockets.entries[i].fd);
-    }
+    keeper_open_ring(k);
     if (k->inherited.present)
         keeper_inherit_conns(k);
     return 0;
@@ -574,6 +568,7 @@ int cmd_run(int argc, char **argv)
         keeper_take_kept_conns(&k);
         status = keeper_run(&k);
         keeper_keep_conns(&k);
+        keeper_close_ring(&k);
     }
     keeper_fini(&k);
     return status;

@@ -187,22 +187,43 @@ int landing_ring_map(struct landing *l)
     return rc;
 }
 
-void landing_ring_set(struct landing *l, const struct ring *ring)
+int landing_ring_take(struct landing *l, int ring_fd, int control_fd)
 {
     struct landing_tap *t = &l->head->tap;
+    int rc;
 
-    REQUIRE(!l->has_ring);
-    l->ring = *ring;
-    l->has_ring = true;
-    if (t->ring_fd == ring->ring_fd)
-        return;
-    t->ring_fd = -1;
-    in_order();
-    t->control_fd = ring->control_fd;
-    t->pos = (struct ingest_pos){(uint32_t)ring_begin(ring), 0};
+    REQUIRE(t->ring_fd < 0);
+    t->ring_fd = ring_fd;
+    t->control_fd = control_fd;
+    rc = landing_ring_map(l);
+    if (rc != 0) {
+        t->ring_fd = t->control_fd = -1;
+        return rc;
+    }
+    t->pos = (struct ingest_pos){(uint32_t)ring_begin(&l->ring), 0};
     t->counted = t->pos.record;
-    in_order();
-    t->ring_fd = ring->ring_fd;
+    landing_ring_unmap(l);
+    return 0;
+}
+
+uint32_t landing_ring_unread(struct landing *l, uint32_t id)
+{
+    uint32_t n_unread = 0;
+    const void *record;
+    uint64_t next, pos;
+    uint32_t n;
+
+    if (id == 0 || landing_ring_map(l) != 0)
+        return 0;
+    pos = ring_begin(&l->ring);
+    while (ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
+        const struct tap_record *r = record;
+
+        n_unread += n >= sizeof(*r) && r->socket == id;
+        pos = next;
+    }
+    landing_ring_unmap(l);
+    return n_unread;
 }
 
 void landing_ring_unmap(struct landing *l)
@@ -210,13 +231,6 @@ void landing_ring_unmap(struct landing *l)
     if (l->has_ring)
         ring_close(&l->ring, true);
     l->has_ring = false;
-}
-
-bool landing_is_ring_fd(const struct landing *l, int fd)
-{
-    const struct landing_tap *t = &l->head->tap;
-
-    return t->ring_fd >= 0 && (fd == t->ring_fd || fd == t->control_fd);
 }
 
 /* ---- Stream connections ------------------------------------------------ */

@@ -63,7 +63,7 @@ struct landing_conn {
  *  stays until the position behind it is committed. Here is how to find it, and how
  *  far it is applied. */
 struct landing_tap {
-    int32_t ring_fd; /* stored last; -1 = none */
+    int32_t ring_fd; /* constant; -1 = none */
     int32_t control_fd;
     struct ingest_pos pos; /* record = low 32 bits of the ring's position */
     uint32_t counted;      /* the same: taken[] holds what lies before it */
@@ -145,15 +145,16 @@ static inline unsigned char *landing_slot(const struct landing *l, uint32_t i)
  *  (there is none) or -errno. */
 int landing_ring_map(struct landing *l);
 
-/** From now on the zone's ring is @ring, which becomes this process's. Its
- *  descriptors outlive the worker. */
-void landing_ring_set(struct landing *l, const struct ring *ring);
+/** Before the first worker: these two, which outlive all workers, are the zone's
+ *  ring; what lies in it already is read on. Returns 0 or -errno (they stay the
+ *  caller's then). */
+int landing_ring_take(struct landing *l, int ring_fd, int control_fd);
+
+/** Records of the socket @id that wait in the ring; 0 without one. */
+uint32_t landing_ring_unread(struct landing *l, uint32_t id);
 
 /** Unmap it here; the zone still names it. */
 void landing_ring_unmap(struct landing *l);
-
-/** @fd is one of the zone's ring. */
-bool landing_is_ring_fd(const struct landing *l, int fd);
 
 /** Where the next record of the ring is, as the ring counts. */
 static inline uint64_t landing_ring_pos(const struct landing *l, uint32_t low)

@@ -199,6 +199,11 @@ static void write_beside(const struct ledger *l, const struct ledger_facts *f,
     json_object(j);
     member_u64(j, "udp", c->kernel_drops[TRANSPORT_UDP]);
     json_end(j);
+    json_key(j, "tapped");
+    json_object(j);
+    member_u64(j, "udp", c->tapped[TRANSPORT_UDP]);
+    member_u64(j, "uds", c->tapped[TRANSPORT_UDS]);
+    json_end(j);
     member_u64(j, "left_for_successor", l->left_for_successor);
     member_u64(j, "worker_deaths", f->worker_deaths);
     member_u64(j, "upgrades", f->n_upgrades);

@@ -336,7 +336,7 @@ static void take_orders(struct reader *r)
             reader_resume(r);
             break;
         case READER_TAP:
-            reader_tap(r, (struct reader_tap *)(uintptr_t)o.token);
+            reader_tap(r, (struct tap *)(uintptr_t)o.token);
             answer(r, READER_TAPPED, 0, r->tapped);
             break;
         case READER_UNTAP:

@@ -35,12 +35,12 @@ enum reader_order {
                          Again: closes what found no room the first time.
                          @n_left: 1 = declined, see READER_FLUSH */
     READER_RESUME,    /* read on; no answer */
-    READER_TAP,   /* token = struct reader_tap *, which becomes the reader's:
+    READER_TAP,       /* token = struct tap *, on the heap, now the reader's:
                          attach it. READER_TAPPED */
-    READER_UNTAP, /* detach it, until READER_RESUME. READER_UNTAPPED: no
+    READER_UNTAP,     /* detach it, until READER_RESUME. READER_UNTAPPED: no
                          program is begun any more; those that run end within one
                          RCU grace period */
-    READER_QUIT   /* end the thread; reader_join() follows */
+    READER_QUIT       /* end the thread; reader_join() follows */
 };
 
 enum reader_event_kind {
@@ -52,12 +52,6 @@ enum reader_event_kind {
                        until READER_RESUME nothing changes but by releases */
     READER_TAPPED, /* answer; @n_left: sockets that are tapped */
     READER_UNTAPPED /* answer */
-};
-
-/** What loading made (agent/tapping.h). On the heap. */
-struct reader_tap {
-    struct ring ring; /* a new one, or that of the landing zone */
-    struct tap programs;
 };
 
 struct reader_event {

@@ -84,10 +84,10 @@ void reader_publish(struct reader *r);
 void reader_check_clock(struct reader *r);
 void reader_unwatch_sockets(struct reader *r);
 
-/** Read the ring that a predecessor left, or the one that came with the tap. */
+/** Read the ring, where there is one: a predecessor's programs may fill it. */
 void reader_watch_ring(struct reader *r);
 /** Take the loaded programs and attach them; @t is the reader's now. */
-void reader_tap(struct reader *r, struct reader_tap *t);
+void reader_tap(struct reader *r, struct tap *t);
 /** Attach and detach, as far as there is anything. */
 void reader_tap_on(struct reader *r);
 void reader_tap_off(struct reader *r);

@@ -77,7 +77,7 @@ void reader_watch_ring(struct reader *r)
 {
     int rc;
 
-    if (!r->g.landing->has_ring || r->ring_watched)
+    if (!r->g.landing->has_ring)
         return;
     rc = uv_poll_init(&r->loop, &r->ring_poll, ring_of(r)->wait_fd);
     r->ring_watched = rc == 0;
@@ -102,11 +102,6 @@ void reader_tap_turn(struct reader *r)
 
 /* ---- On and off --------------------------------------------------------- */
 
-static bool can_tap(const struct socket_entry *e)
-{
-    return e->kind == SOCKET_UDP || e->kind == SOCKET_UNIXGRAM;
-}
-
 void reader_tap_resume(struct reader *r)
 {
     r->untapped = false;
@@ -123,9 +118,9 @@ void reader_tap_on(struct reader *r)
         r->paused || r->tapped)
         return;
     for (uint32_t i = 0; i < s->n; i++) {
-        int rc = 0;
+        int rc;
 
-        if (!can_tap(&s->entries[i]))
+        if (r->tap.programs[i] < 0)
             continue;
         rc = tap_attach(&r->tap, i, s->entries[i].fd);
         if (rc == 0)
@@ -140,11 +135,11 @@ void reader_tap_off(struct reader *r)
     const struct sockets *s = r->opts.sockets;
 
     if (!r->g.landing->has_ring)
-        return; /* a predecessor's programs have a ring */
+        return;
     for (uint32_t i = 0; i < s->n; i++) {
         int rc = 0;
 
-        if (can_tap(&s->entries[i]))
+        if (r->g.socket_ids[i] != 0)
             rc = tap_detach(s->entries[i].fd);
         if (rc != 0)
             ingress_note(&r->g, NOTE_STOP_FAILED, i, -rc);
@@ -152,18 +147,11 @@ void reader_tap_off(struct reader *r)
     r->tapped = false;
 }
 
-void reader_tap(struct reader *r, struct reader_tap *t)
+void reader_tap(struct reader *r, struct tap *t)
 {
-    struct landing *l = r->g.landing;
-
-    if (l->has_ring)
-        ring_close(&t->ring, true); /* the same, mapped here already */
-    else
-        landing_ring_set(l, &t->ring);
-    r->tap = t->programs;
+    r->tap = *t;
     r->has_tap = true;
     free(t);
-    reader_watch_ring(r);
     reader_tap_on(r);
 }
 

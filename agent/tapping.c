@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/ingress.h"
 
 #define MODULE "tap"
 #define UDP_HEADER_BYTES 8
@@ -42,23 +43,21 @@ void tapping_counts(const struct tapping *t, struct tapping_counts *out)
 
 /* ---- On the thread ------------------------------------------------------- */
 
-static int ring_for(const struct tapping *t, struct ring *ring,
-                    struct loader_cause *cause)
+/* What outlives this life is tapped only when the ring does. */
+static bool is_tapped(const struct tapping *t, const struct socket_entry *e)
 {
-    const struct landing_tap *known = &t->landing->head->tap;
-
-    /* The reader writes these when it gets a ring, and this thread brings it. */
-    if (known->ring_fd >= 0)
-        return ring_open(ring, known->ring_fd, known->control_fd);
-    return ring_create(ring, TAP_RING_BYTES, cause);
+    return (e->kind == SOCKET_UDP || e->kind == SOCKET_UNIXGRAM) &&
+           (!e->shared_outside || t->ring_held);
 }
 
 static int load(struct tapping *t)
 {
+    const struct landing_tap *maps = &t->landing->head->tap;
+    const struct ring ring = {.ring_fd = maps->ring_fd,
+                              .control_fd = maps->control_fd};
     struct tap_source sources[SOCKETS_MAX];
     struct tap_opts opts = {.max_bytes = t->max_bytes, .sources = sources};
-    bool is_new = t->landing->head->tap.ring_fd < 0;
-    struct reader_tap *made = calloc(1, sizeof(*made));
+    struct tap *made = calloc(1, sizeof(*made));
     int rc;
 
     if (made == NULL)
@@ -66,20 +65,16 @@ static int load(struct tapping *t)
     for (uint32_t i = 0; i < t->sockets->n; i++) {
         const struct socket_entry *e = &t->sockets->entries[i];
 
-        if (e->kind != SOCKET_UDP && e->kind != SOCKET_UNIXGRAM)
+        if (!is_tapped(t, e))
             continue;
         sources[opts.n_sources++] =
             (struct tap_source){.source = i,
+                                .socket = ingress_socket_id(e),
                                 .header_bytes = e->kind == SOCKET_UDP
                                                     ? UDP_HEADER_BYTES
                                                     : 0};
     }
-    rc = ring_for(t, &made->ring, &t->cause);
-    if (rc == 0) {
-        rc = tap_load(&made->programs, &made->ring, &opts, &t->cause);
-        if (rc != 0)
-            ring_close(&made->ring, !is_new);
-    }
+    rc = tap_load(made, &ring, &opts, &t->cause);
     if (rc != 0) {
         free(made);
         return rc;
@@ -135,9 +130,17 @@ static void settled(struct tapping *t)
         fn(t->settled_arg);
 }
 
+static void say_off(const struct tapping *t)
+{
+    log_info(MODULE,
+             "datagrams are read from their sockets, the tap is off: %s%s%s",
+             t->cause.why, t->cause.remedy[0] != '\0' ? "; " : "",
+             t->cause.remedy);
+}
+
 static void loaded(struct tapping *t)
 {
-    struct reader_tap *made = t->made;
+    struct tap *made = t->made;
 
     t->made = NULL;
     if (made != NULL) {
@@ -148,10 +151,7 @@ static void loaded(struct tapping *t)
     if (t->rc != LOADER_REFUSED)
         (void)snprintf(t->cause.why, sizeof(t->cause.why), "%s",
                        strerror(-t->rc));
-    log_info(MODULE,
-             "datagrams are read from their sockets, the tap is off: %s%s%s",
-             t->cause.why, t->cause.remedy[0] != '\0' ? "; " : "",
-             t->cause.remedy);
+    say_off(t);
 }
 
 static bool start(struct tapping *t, bool grace)
@@ -171,9 +171,7 @@ static void on_done(uv_async_t *a)
     t->running = false;
     if (t->stopping) {
         if (t->made != NULL) { /* nobody is left to take it */
-            tap_close(&t->made->programs);
-            ring_close(&t->made->ring,
-                       t->landing->head->tap.ring_fd == t->made->ring.ring_fd);
+            tap_close(t->made);
             free(t->made);
         }
         finish_stop(t);
@@ -194,9 +192,11 @@ void tapping_start(struct tapping *t, const struct tapping_opts *opts)
                           .reader = opts->reader,
                           .sockets = opts->sockets,
                           .landing = opts->landing,
-                          .max_bytes = opts->max_bytes};
+                          .max_bytes = opts->max_bytes,
+                          .ring_held = opts->ring_held};
     if (opts->off != NULL) {
-        (void)snprintf(t->cause.why, sizeof(t->cause.why), "%s", opts->off);
+        t->cause = *opts->off;
+        say_off(t);
         return;
     }
     rc = uv_async_init(t->loop, &t->done, on_done);

@@ -28,6 +28,7 @@ struct tapping {
     const struct sockets *sockets;
     struct landing *landing;
     uint32_t max_bytes;
+    bool ring_held;
     enum tapping_state state;
     struct loader_cause cause;
 
@@ -36,7 +37,7 @@ struct tapping {
     bool grace; /* what the thread does: wait, not load */
     bool wants_grace;
     int rc;
-    struct reader_tap *made;
+    struct tap *made;
     const struct ring_control *control; /* in the reader's mapping */
     uv_async_t done;
     bool has_done;
@@ -53,7 +54,8 @@ struct tapping_opts {
     const struct sockets *sockets;
     struct landing *landing;
     uint32_t max_bytes; /* dogstatsd_buffer_size */
-    const char *off;    /* NULL, or why it is not to be */
+    bool ring_held;     /* sockets that others hold may be tapped, too */
+    const struct loader_cause *off; /* NULL, or why it is not to be */
 };
 
 /** Begin to load. */

@@ -429,7 +429,8 @@ static void start_beside(struct worker *w)
         .sockets = env->sockets,
         .landing = env->landing,
         .max_bytes = env->config->dogstatsd_buffer_bytes,
-        .off = env->config->dogstatsd_tap ? env->no_tap : "dogstatsd_tap: off",
+        .ring_held = env->ring_held,
+        .off = env->no_tap,
     };
     int rc;
 

@@ -47,7 +47,8 @@ struct worker_env {
     const char *host;         /* default host name; "" = none */
     const char *instance_tag; /* "retriever_instance:..." or "" */
     const char *no_api_key;   /* NULL, or why nothing can be sent (exec) */
-    const char *no_tap;       /* NULL, or why datagrams are not tapped */
+    const struct loader_cause *no_tap; /* NULL, or why there is no ring */
+    bool ring_held; /* the service manager holds it, beside our sockets */
 };
 
 /** Serve until told to stop. Returns the exit status of `run`. The successor

@@ -55,6 +55,7 @@ struct ingest_counts {
     uint64_t truncated_datagrams;
     uint64_t stream_refused, stream_oversize; /* connections */
     uint64_t kernel_drops[TRANSPORT_N];       /* datagrams, by SO_MEMINFO */
+    uint64_t tapped[TRANSPORT_N]; /* of datagrams: out of the tap's ring */
 };
 
 #endif

@@ -7,9 +7,11 @@
 
 #include "bpf/tap.h"
 
-int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
+int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
+              struct loader_cause *cause)
 {
-    (void)r;
+    (void)ring_fd;
+    (void)control_fd;
     (void)n_bytes;
     (void)snprintf(cause->why, sizeof(cause->why),
                    "this build has no kernel programs");

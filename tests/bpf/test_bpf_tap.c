@@ -20,8 +20,10 @@
 #include "tests/bpf/require.h"
 
 #define RING_BYTES (1u << 16)
-#define UDP_SOURCE 3
+#define UDP_SOURCE 3 /* what the test calls them */
 #define UNIX_SOURCE 5
+#define UDP_ID 1003u /* and what records say */
+#define UNIX_ID 1005u
 #define LONGEST 9000u
 
 struct fixture {
@@ -50,7 +52,8 @@ static void open_udp(struct fixture *f)
 static int setup(void **state)
 {
     static struct fixture f;
-    const struct tap_source sources[] = {{UDP_SOURCE, 8}, {UNIX_SOURCE, 0}};
+    const struct tap_source sources[] = {{UDP_SOURCE, UDP_ID, 8},
+                                         {UNIX_SOURCE, UNIX_ID, 0}};
     const struct tap_opts opts = {.max_bytes = LONGEST,
                                   .sources = sources,
                                   .n_sources = 2};
@@ -59,6 +62,7 @@ static int setup(void **state)
 
     f.pos = 0;
     assert_int_equal(ring_create(&f.ring, RING_BYTES, &cause), 0);
+    f.ring.control->alive_until_ns = UINT64_MAX; /* unless the test says else */
     assert_int_equal(tap_load(&f.tap, &f.ring, &opts, &cause), 0);
     open_udp(&f);
     assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair),
@@ -84,8 +88,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* The next record is @n bytes of @bytes from @source. */
-static void assert_in_ring(struct fixture *f, uint32_t source,
+/* The next record is @n bytes of @bytes that came to that socket. */
+static void assert_in_ring(struct fixture *f, uint32_t socket_id,
                            const void *bytes, uint32_t n)
 {
     const struct tap_record *r;
@@ -97,7 +101,7 @@ static void assert_in_ring(struct fixture *f, uint32_t source,
                      RING_RECORD);
     r = record;
     assert_true(len >= sizeof(*r) + n);
-    assert_int_equal(r->source, source);
+    assert_int_equal(r->socket, socket_id);
     assert_int_equal(r->n_bytes, n);
     assert_memory_equal(r + 1, bytes, n);
     f->pos = next;
@@ -149,10 +153,10 @@ static void each_length_arrives_whole(void **state)
         bytes[i] = (unsigned char)(i * 7 + i / 251);
     for (uint32_t n = 1; n <= TAP_MAX_BYTES; n++) {
         assert_int_equal(send(f->to_gram, bytes, n, 0), n);
-        assert_in_ring(f, UNIX_SOURCE, bytes, n);
+        assert_in_ring(f, UNIX_ID, bytes, n);
         assert_int_equal(send(f->to_udp, bytes + 1, n - 1, 0), n - 1);
         if (n > 1)
-            assert_in_ring(f, UDP_SOURCE, bytes + 1, n - 1);
+            assert_in_ring(f, UDP_ID, bytes + 1, n - 1);
         else
             assert_in_socket(f->udp, bytes, 0);
     }
@@ -191,10 +195,10 @@ static void a_full_ring_leaves_the_rest_to_the_socket(void **state)
     assert_in_range(n_ring, RING_BYTES / 1024 - 2, RING_BYTES / 1024);
     assert_in_socket(f->udp, bytes, sizeof(bytes));
     for (unsigned i = 0; i < n_ring; i++)
-        assert_in_ring(f, UDP_SOURCE, bytes, sizeof(bytes));
+        assert_in_ring(f, UDP_ID, bytes, sizeof(bytes));
     assert_ring_empty(f);
     assert_int_equal(send(f->to_udp, bytes, 10, 0), 10);
-    assert_in_ring(f, UDP_SOURCE, bytes, 10);
+    assert_in_ring(f, UDP_ID, bytes, 10);
 }
 
 static void the_sender_is_known(void **state)
@@ -221,7 +225,7 @@ static void a_dead_reader_is_passed_by(void **state)
 
     ring_alive(&f->ring, now_ns, false);
     assert_int_equal(send(f->to_gram, "a", 1, 0), 1);
-    assert_in_ring(f, UNIX_SOURCE, "a", 1);
+    assert_in_ring(f, UNIX_ID, "a", 1);
     ring_alive(&f->ring, now_ns - 2 * RING_ALIVE_NS, false);
     assert_int_equal(send(f->to_gram, "b", 1, 0), 1);
     assert_in_socket(f->gram, "b", 1);
@@ -237,7 +241,7 @@ static void who_wakes_a_sleeping_reader_grants_it_a_while(void **state)
 
     ring_alive(&f->ring, now_ns, true);
     assert_int_equal(send(f->to_gram, "a", 1, 0), 1);
-    assert_in_ring(f, UNIX_SOURCE, "a", 1);
+    assert_in_ring(f, UNIX_ID, "a", 1);
     until_ns = f->ring.control->alive_until_ns;
     /* The program's clock is coarse: up to a tick of 10 ms behind. */
     assert_true(until_ns + 10000000 >= now_ns + RING_ALIVE_NS);
@@ -274,13 +278,13 @@ static void another_life_reads_on_in_the_same_ring(void **state)
 
     assert_int_equal(send(f->to_gram, "a", 1, 0), 1);
     assert_int_equal(send(f->to_gram, "b", 1, 0), 1);
-    assert_in_ring(f, UNIX_SOURCE, "a", 1);
+    assert_in_ring(f, UNIX_ID, "a", 1);
     assert_int_equal(ring_open(&other, f->ring.ring_fd, f->ring.control_fd), 0);
     ring_close(&f->ring, true);
     f->ring = other;
     assert_int_equal(ring_begin(&f->ring), f->pos);
     assert_true(is_woken(f)); /* there is something already */
-    assert_in_ring(f, UNIX_SOURCE, "b", 1);
+    assert_in_ring(f, UNIX_ID, "b", 1);
 }
 
 /* ---- Who is woken -------------------------------------------------------- */
@@ -294,7 +298,7 @@ static void asleep_the_first_record_wakes(void **state)
     assert_true(is_woken(f));
     ring_awake(&f->ring);
     assert_false(is_woken(f));
-    assert_in_ring(f, UNIX_SOURCE, "a", 1);
+    assert_in_ring(f, UNIX_ID, "a", 1);
     assert_int_equal(send(f->to_gram, "b", 1, 0), 1);
     assert_true(is_woken(f));
 }

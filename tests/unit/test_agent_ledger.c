@@ -81,7 +81,8 @@ static void the_receipt_has_these_keys(void **state)
         "\"ambiguous\":13},\"events\":{\"delivered\":3,\"dropped\":2,"
         "\"rejected\":7},\"checks\":{\"delivered\":6,\"dropped\":0,"
         "\"rejected\":8},\"folded\":9,\"delivered_old\":10,"
-        "\"kernel_drops\":{\"udp\":11},\"left_for_successor\":15,"
+        "\"kernel_drops\":{\"udp\":11},\"tapped\":{\"udp\":0,\"uds\":0},"
+        "\"left_for_successor\":15,"
         "\"worker_deaths\":2,\"upgrades\":0,\"input\":{";
     struct ledger l = sample();
     struct buf out;
