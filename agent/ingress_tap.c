@@ -45,23 +45,98 @@ static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
     return i < g->sockets->n ? i : SOCKETS_MAX;
 }
 
-static void apply(struct ingress *g, struct stretch *st, const void *record,
-                  uint32_t n, uint64_t next, int64_t now_s)
+/* Records of one transport from @pos on. Returns how many; *end: behind them. */
+static uint32_t list(const struct ingress *g, uint64_t pos, uint64_t end,
+                     struct ingest_record r[INGEST_AHEAD],
+                     uint32_t sources[INGEST_AHEAD])
 {
-    struct landing_tap *t = &g->landing->head->tap;
+    uint32_t n = 0;
+
+    while (n < INGEST_AHEAD && pos < end) {
+        const struct tap_record *record;
+        const void *p;
+        uint64_t next;
+        uint32_t bytes;
+
+        if (ring_at(&g->landing->ring, pos, &p, &bytes, &next) != RING_RECORD)
+            break;
+        record = p;
+        sources[n] = source_of(g, record, bytes);
+        if (sources[n] == SOCKETS_MAX ||
+            (n > 0 && sources[n] != sources[0] &&
+             g->sockets->entries[sources[n]].transport !=
+                 g->sockets->entries[sources[0]].transport))
+            break;
+        r[n++] = (struct ingest_record){
+            .packet = (const char *)(record + 1),
+            .n = record->n_bytes,
+            .record = (uint32_t)pos,
+            .next = (uint32_t)next,
+        };
+        pos = next;
+    }
+    return n;
+}
+
+/* One record of any sort. */
+static void apply_one(struct ingress *g, struct stretch *st, const void *record,
+                      uint32_t n, uint64_t next, int64_t now_s)
+{
+    struct landing *l = g->landing;
+    struct landing_tap *t = &l->head->tap;
+    struct landing_place here = {.what = LANDING_TAP, .pos = t->pos};
     const struct tap_record *r = record;
     uint32_t source = source_of(g, r, n);
+    bool poisoned = landing_is_poisoned(l) && landing_poisoned(l, &here);
 
     st->n++;
-    if (__builtin_expect(source == SOCKETS_MAX, 0)) {
+    if (source < SOCKETS_MAX)
+        st->taken[source]++;
+    if (poisoned || source == SOCKETS_MAX) {
         ingest_skip(&g->ingest, &t->pos, (uint32_t)next, TRANSPORT_UDP);
+        if (poisoned) {
+            ingress_note(g, NOTE_POISON, source < SOCKETS_MAX ? source : 0, n);
+            landing_skipped(l);
+        }
         return;
     }
-    st->taken[source]++;
+    l->head->working = t->pos.record;
     ingest_packet(&g->ingest, &t->pos, (uint32_t)next, (const char *)(r + 1),
                   r->n_bytes, g->sockets->entries[source].transport, 0, now_s);
     if (__builtin_expect(g->ingest.has_offender, 0))
         ingress_note_offender(g, source);
+}
+
+/* Some records from @pos on; returns the position behind them. */
+static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
+                      uint64_t end, int64_t now_s)
+{
+    struct landing *l = g->landing;
+    uint32_t sources[INGEST_AHEAD];
+    struct ingest_record r[INGEST_AHEAD];
+    const void *record;
+    uint32_t n_done = 0;
+    uint64_t next;
+    uint32_t n;
+
+    if (!landing_is_poisoned(l)) {
+        n = list(g, pos, end, r, sources);
+        if (n > 0)
+            n_done =
+                ingest_short(&g->ingest, &l->head->tap.pos, r, n,
+                             &l->head->working,
+                             g->sockets->entries[sources[0]].transport, now_s);
+    }
+    for (uint32_t i = 0; i < n_done; i++)
+        st->taken[sources[i]]++;
+    st->n += n_done;
+    if (__builtin_expect(g->ingest.has_offender, 0))
+        ingress_note_offender(g, sources[0]);
+    if (n_done > 0)
+        return pos + (uint32_t)(r[n_done - 1].next - (uint32_t)pos);
+    if (ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD)
+        apply_one(g, st, record, n, next, now_s);
+    return next;
 }
 
 /* As above, for one that is applied already. */
@@ -109,6 +184,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
 
     if (pos >= end)
         return 0;
+    l->head->working = l->head->tap.pos.record;
     l->head->applying = LANDING_TAP;
     while (pos < end &&
            ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
@@ -116,13 +192,14 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
             now_s = ingress_now_s(g);
             ingress_touch(g);
         }
-        apply(g, &st, record, n, next, now_s);
-        pos = next;
-        n_all++;
-        if (st.n == STRETCH)
+        pos = apply(g, &st, pos, end, now_s);
+        if (st.n >= STRETCH) {
+            n_all += st.n;
             settle(g, &st, pos);
+        }
     }
     l->head->applying = LANDING_NOTHING;
+    n_all += st.n;
     if (st.n > 0)
         settle(g, &st, pos);
     return n_all;
@@ -171,7 +248,6 @@ void ingress_tap_recover(struct ingress *g)
 {
     struct landing *l = g->landing;
     struct landing_tap *t = &l->head->tap;
-    struct landing_place here = {.what = LANDING_TAP, .pos = t->pos};
     uint64_t at = landing_ring_pos(l, t->counted);
     uint64_t pos = landing_ring_pos(l, t->pos.record);
     struct stretch st = {0};
@@ -183,13 +259,6 @@ void ingress_tap_recover(struct ingress *g)
            ring_at(&l->ring, at, &record, &n, &next) == RING_RECORD) {
         count(g, &st, record, n);
         at = next;
-    }
-    if (landing_poisoned(l, &here) &&
-        ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
-        ingress_note(g, NOTE_POISON, 0, n);
-        ingest_skip(&g->ingest, &t->pos, (uint32_t)next, TRANSPORT_UDP);
-        count(g, &st, record, n);
-        pos = next;
     }
     /* A record that is applied in part stays where it is. */
     if (t->pos.offset == 0)

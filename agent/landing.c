@@ -367,15 +367,23 @@ struct landing_recv *landing_conn_arm(struct landing *l, uint32_t i,
 
 /* ---- Death and poison -------------------------------------------------- */
 
+/* Several records make one transaction, and one of them is looked at. */
+static struct ingest_pos at_work(const struct landing *l, struct ingest_pos pos)
+{
+    uint32_t working = l->head->working;
+
+    return working == pos.record ? pos : (struct ingest_pos){working, 0};
+}
+
 struct landing_place landing_place(const struct landing *l)
 {
     struct landing_place p = {.what = l->head->applying};
 
     if (p.what == LANDING_BATCH) {
-        p.pos = l->batch->pos;
+        p.pos = at_work(l, l->batch->pos);
         p.seq = l->batch->seq;
     } else if (p.what == LANDING_TAP) {
-        p.pos = l->head->tap.pos;
+        p.pos = at_work(l, l->head->tap.pos);
     } else if (p.what >= LANDING_CONN) {
         const struct landing_recv *st;
 
@@ -457,4 +465,9 @@ void landing_forget(struct landing *l)
 bool landing_poisoned(const struct landing *l, const struct landing_place *p)
 {
     return l->head->n_deaths >= 2 && same_place(p, &l->head->death);
+}
+
+void landing_skipped(struct landing *l)
+{
+    l->head->n_deaths = 0;
 }

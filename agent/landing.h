@@ -91,6 +91,7 @@ struct landing_head {
     struct landing_batch batch;
     struct landing_tap tap;
     uint32_t applying; /* LANDING_NOTHING, _BATCH, _TAP, _CONN + index */
+    uint32_t working;  /* BATCH, TAP: the record, at or behind the position */
     uint32_t n_deaths; /* workers that died at @death in a row */
     struct landing_place death;
     /* The kernel's counter, less what the tap took, when last read. */
@@ -229,5 +230,15 @@ void landing_forget(struct landing *l);
 
 /** Two workers died at @p. */
 bool landing_poisoned(const struct landing *l, const struct landing_place *p);
+
+/** Somewhere two workers died, and nothing was skipped for it yet: records are
+ *  applied one by one until that is found. */
+static inline bool landing_is_poisoned(const struct landing *l)
+{
+    return __builtin_expect(l->head->n_deaths >= 2, 0);
+}
+
+/** The record that killed them was skipped. */
+void landing_skipped(struct landing *l);
 
 #endif

@@ -67,7 +67,6 @@ class Tap(Case):
         uds.s.setblocking(False)
         worker = agent.worker_pid()
         os.kill(worker, signal.SIGSTOP)
-        self.addCleanup(os.kill, worker, signal.SIGCONT)
         sent = {"udp": 0, "uds": 0}
         t0 = time.monotonic()
         waiting = None
