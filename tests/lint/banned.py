@@ -26,6 +26,10 @@ ALLOWED = {
         "paces receiving: a short wait after a short batch",
     ("agent/reader_drain.c", "clock_nanosleep"):
         "stands for membarrier() where a sandbox refuses it",
+    ("agent/reader_tap.c", "clock_nanosleep"):
+        "nothing tells when a sender that was preempted finishes its record",
+    ("agent/tapping.c", "clock_nanosleep"):
+        "stands for membarrier() where a sandbox refuses it",
     ("agent/send.c", "nanosleep"): "keeps the rate that was asked for",
     ("tests/unit/test_aggregator_number.c", "popen"):
         "asks Python's float() for a second opinion",
