@@ -64,6 +64,16 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
     worker_advance(w);
 }
 
+static void on_kernel(void *arg)
+{
+    struct worker *w = arg;
+
+    if (w->life.stage == STAGE_DONE)
+        return;
+    worker_handover_collected(w);
+    worker_advance(w);
+}
+
 /* From earlier lives. */
 static void on_restored(void *arg)
 {
@@ -304,6 +314,10 @@ void worker_begin_teardown(struct worker *w)
         w->n_closing++;
         control_stop(w->control, on_part_closed, w);
     }
+    if (w->kernel != NULL) {
+        w->n_closing++;
+        kernel_end(w->kernel, on_part_closed, w);
+    }
     if (w->parts != NULL) {
         w->n_closing++;
         parts_stop(w->parts, on_part_closed, w);
@@ -343,6 +357,29 @@ static int start_loop(struct worker *w)
     return rc;
 }
 
+/* Without it the agent does all the rest. */
+static void make_kernel(struct worker *w)
+{
+    const struct worker_env *env = w->env;
+    const struct config *c = env->config;
+    const struct kernel_opts opts = {
+        .loop = &w->loop,
+        .changed = on_kernel,
+        .arg = w,
+        .features = feature_table,
+        .feature_opts = &w->wiring.features,
+        .clock = &env->sup->clock,
+        .ring_bytes = c->ebpf_ring_bytes,
+        .max_delay_ms = c->ebpf_max_delay_ms,
+        .workload_pid = env->job_pid,
+        .required = c->ebpf == EBPF_ON,
+    };
+    int rc = c->ebpf == EBPF_OFF ? 0 : kernel_create(&w->kernel, &opts);
+
+    if (rc != 0)
+        log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
+}
+
 static int start_reader(struct worker *w)
 {
     const struct worker_env *env = w->env;
@@ -365,6 +402,7 @@ static int start_reader(struct worker *w)
         .drop_checks = !c->enable_checks,
         .quiet_rejects = c->dogstatsd_disable_verbose_logs,
         .clock = &env->sup->clock,
+        .kernel = kernel_link_of(w->kernel),
         .stream_idle_s = c->stream_idle_s,
         .n_keep_conns = env->n_keep_conns,
         .serving = &env->sup->serving,
@@ -412,8 +450,10 @@ static void start_beside(struct worker *w)
         .version = on_control_version,
     };
     const struct worker_env *env = w->env;
-    int rc;
+    int rc = w->kernel != NULL ? kernel_start(w->kernel) : 0;
 
+    if (rc != 0)
+        log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
     for (uint32_t i = 0; i < env->sockets->n; i++) {
         const struct socket_entry *e = &env->sockets->entries[i];
 
@@ -457,6 +497,8 @@ static int start(struct worker *w)
         rc = start_loop(w);
     if (rc == 0)
         rc = worker_handover_take(w);
+    if (rc == 0)
+        make_kernel(w);
     if (rc == 0)
         rc = start_reader(w); /* from here on the sockets are read */
     if (rc == 0 && atomic_load(&env->sup->worker_died_ns) > 0)
@@ -506,6 +548,7 @@ int worker_main(const struct worker_env *env)
     rc = uv_loop_close(&w->loop);
     if (rc != 0)
         log_error(MODULE, "a handle was left open: %s", uv_strerror(rc));
+    kernel_free(w->kernel);
     store_close(w->store);
     wiring_fini(&w->wiring);
     rc = w->exit_status;

@@ -22,6 +22,6 @@ struct feature_opts {
 
 /** In the order in which they are opened; NULL ends it. A build without kernel
  *  programs has none. */
-extern const struct feature *const features[];
+extern const struct feature *const feature_table[];
 
 #endif
