@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "agent/base/log.h"
+#include "agent/kernel_report.h"
 #include "agent/status.h"
 #include "agent/worker_private.h"
 
@@ -131,6 +132,13 @@ static void on_control_status(void *arg, bool json, struct buf *out)
         status_write_json(&s, out);
     else
         status_write_text(&s, out);
+}
+
+static void on_control_ebpf(void *arg, bool json, struct buf *out)
+{
+    struct worker *w = arg;
+
+    kernel_report(w->kernel, (enum ebpf_mode)w->env->config->ebpf, json, out);
 }
 
 static void dump_status(struct worker *w)
@@ -443,6 +451,7 @@ static void start_beside(struct worker *w)
 {
     static const struct control_ops ops = {
         .status = on_control_status,
+        .ebpf = on_control_ebpf,
         .flush = on_control_flush,
         .upgrade = on_control_upgrade,
         .left = on_control_left,
