@@ -104,6 +104,8 @@ static void write_own(struct kernel *k)
         const struct kernel_feature *f = &k->rows[i];
         char tags[96];
 
+        if (f->opening) /* a stop came first */
+            continue;
         (void)snprintf(tags, sizeof(tags), "feature:%s,reason:%s", f->name,
                        f->cause.reason[0] != '\0' ? f->cause.reason
                        : f->on                    ? "ok"

@@ -26,21 +26,17 @@ static const char *state_name(const struct kernel_feature *f)
     return f->on ? "on" : "off";
 }
 
-/* Why the whole of it is off; false: it is not. */
-static bool off_cause(const struct kernel *k, enum ebpf_mode mode,
-                      struct loader_cause *cause)
+/* Why there is no kernel thread. */
+static struct loader_cause no_thread(enum ebpf_mode mode)
 {
-    struct loader_cause none = {.why = "memory was short at the start",
-                                .remedy = "raise the memory limit",
-                                .reason = "no_memory"};
-    struct loader_cause off = {.why = "ebpf.enabled is false",
-                               .remedy = "set ebpf.enabled: auto",
-                               .reason = "disabled"};
+    const struct loader_cause off = {.why = "ebpf.enabled is false",
+                                     .remedy = "set ebpf.enabled: auto",
+                                     .reason = "disabled"};
+    const struct loader_cause none = {.why = "memory was short at the start",
+                                      .remedy = "raise the memory limit",
+                                      .reason = "no_memory"};
 
-    if (k != NULL && feature_table[0] == NULL)
-        return loader_probe(cause, NULL) == LOADER_REFUSED;
-    *cause = mode == EBPF_OFF ? off : none;
-    return k == NULL;
+    return mode == EBPF_OFF ? off : none;
 }
 
 static void write_json(const struct kernel_status *s, enum ebpf_mode mode,
@@ -115,11 +111,14 @@ static void write_text(const struct kernel_status *s, enum ebpf_mode mode,
 void kernel_report(struct kernel *k, enum ebpf_mode mode, bool json,
                    struct buf *out)
 {
-    struct loader_cause cause = {.why = ""};
-    const struct loader_cause *off = off_cause(k, mode, &cause) ? &cause : NULL;
+    struct loader_cause cause = no_thread(mode);
+    const struct loader_cause *off = k == NULL ? &cause : NULL;
     struct kernel_status s;
 
     kernel_status(k, &cause, &s);
+    /* A build without kernel programs has no row to say so. */
+    if (k != NULL && s.n == 0 && loader_probe(&cause, NULL) == LOADER_REFUSED)
+        off = &cause;
     if (json)
         write_json(&s, mode, off, out);
     else

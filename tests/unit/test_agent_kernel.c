@@ -327,6 +327,7 @@ static void an_end_does_not_wait_for_room(void **state)
 
     atomic_store(&lines_each, N_LINES);
     assert_int_equal(kernel_start(f->kernel), 0);
+    until(f, KERNEL_RUNNING);
     kernel_want(f->kernel, KERNEL_STOPPED);
     while (spsc_n(&l->packets) < KERNEL_PACKETS) {
         assert_int_equal(poll(&bell, 1, 10000), 1);
