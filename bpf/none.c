@@ -5,7 +5,22 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "bpf/probe.h"
 #include "bpf/tap.h"
+
+int probe_enum(const char *type, const char *name)
+{
+    (void)type;
+    (void)name;
+    return -ENOENT;
+}
+
+int probe_tracepoint(const char *name, int *task_at)
+{
+    (void)name;
+    (void)task_at;
+    return -ENOENT;
+}
 
 int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
 {
