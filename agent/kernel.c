@@ -20,6 +20,7 @@
 
 #include "agent/base/log.h"
 #include "aggregator/agg.h"
+#include "bpf/cgroup.h"
 #include "bpf/event_ring.h"
 
 #define MODULE "kernel"
@@ -44,6 +45,7 @@ struct kernel {
     uv_poll_t heard;
     uv_timer_t tick;
     struct event_ring ring;
+    struct cgroups *cgroups; /* NULL = no names */
     struct lines lines;
     struct kernel_packet packet;
     struct kernel_record record;
@@ -139,6 +141,8 @@ static bool take_records(struct kernel *k)
 
     while (n < RECORDS_PER_TURN &&
            kernel_link_take_record(&k->link, &k->record)) {
+        if (ev->type == EVENT_CGROUP && k->cgroups != NULL)
+            cgroups_note(k->cgroups, (const void *)ev);
         for (uint32_t i = 0; i < k->n; i++) {
             if (k->rows[i].on && k->opts.features[i]->event != NULL)
                 k->opts.features[i]->event(k->selves[i], ev);
@@ -297,6 +301,9 @@ static void open_all(struct kernel *k)
     };
 
     open_ring(k, &env, &no_ring);
+    if (cgroups_create(&k->cgroups) != 0)
+        k->cgroups = NULL;
+    env.cgroups = k->cgroups;
     for (uint32_t i = 0; i < k->n && wanted(k) < KERNEL_STOPPED; i++)
         open_one(k, i, &env, &no_ring);
     say(k, &no_ring);
@@ -326,6 +333,7 @@ static void *run(void *arg)
         if (k->rows[i].on)
             k->opts.features[i]->close(k->selves[i]);
     }
+    cgroups_close(k->cgroups);
     uv_walk(&k->loop, close_handle, NULL);
     (void)uv_run(&k->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&k->loop) == 0);
