@@ -63,6 +63,11 @@ static uint32_t wanted(const struct kernel *k)
     return atomic_load(&k->wanted);
 }
 
+static void set_busy(struct kernel *k, bool on)
+{
+    atomic_store(k->opts.busy, on ? 1 : 0);
+}
+
 static void reach(struct kernel *k, enum kernel_state state)
 {
     atomic_store(&k->reached, state);
@@ -174,7 +179,9 @@ static void on_tick(uv_timer_t *t)
 {
     struct kernel *k = t->data;
 
+    set_busy(k, true);
     collect(k, false);
+    set_busy(k, false);
     arm_tick(k);
 }
 
@@ -214,9 +221,11 @@ static void on_heard(uv_poll_t *h, int status, int events)
     (void)status;
     (void)events;
     kernel_link_hush(k->link.kernel_bell);
+    set_busy(k, true);
     if (!take_records(k))
         kernel_link_ring(k->link.kernel_bell);
     obey(k);
+    set_busy(k, false);
 }
 
 /* ---- Opening ------------------------------------------------------------ */
@@ -268,7 +277,8 @@ static void say(const struct kernel *k, const struct loader_cause *no_ring)
     size_t n = 0;
 
     for (uint32_t i = 0; i < k->n; i++) {
-        if (k->rows[i].on || k->rows[i].opening)
+        if (k->rows[i].on || k->rows[i].opening ||
+            strcmp(k->rows[i].cause.reason, LOADER_DISABLED) == 0)
             continue;
         if (cause == NULL)
             cause = &k->rows[i].cause;
@@ -323,17 +333,21 @@ static void *run(void *arg)
     struct kernel *k = arg;
 
     (void)pthread_setname_np(pthread_self(), "kernel");
+    set_busy(k, true);
     open_all(k);
     arm_tick(k);
     reach(k, KERNEL_RUNNING);
     obey(k); /* what was asked for meanwhile */
+    set_busy(k, false);
     while (wanted(k) != KERNEL_ENDED)
         (void)uv_run(&k->loop, UV_RUN_ONCE);
+    set_busy(k, true);
     for (uint32_t i = 0; i < k->n; i++) {
         if (k->rows[i].on)
             k->opts.features[i]->close(k->selves[i]);
     }
     cgroups_close(k->cgroups);
+    set_busy(k, false);
     uv_walk(&k->loop, close_handle, NULL);
     (void)uv_run(&k->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&k->loop) == 0);
@@ -429,6 +443,8 @@ int kernel_start(struct kernel *k)
 
 void kernel_want(struct kernel *k, enum kernel_state state)
 {
+    if (state < wanted(k) && wanted(k) >= KERNEL_STOPPED)
+        return; /* a stop is not taken back */
     atomic_store(&k->wanted, state);
     kernel_link_ring(k->link.kernel_bell);
 }

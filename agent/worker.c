@@ -23,6 +23,7 @@
 
 #define MINUTE_MS 60000
 #define KEY_FILE_POLL_MS 10000
+#define KERNEL_FAULTS 2 /* workers that died in the kernel side */
 
 /* ---- The way of the data ------------------------------------------------ */
 
@@ -138,7 +139,8 @@ static void on_control_ebpf(void *arg, bool json, struct buf *out)
 {
     struct worker *w = arg;
 
-    kernel_report(w->kernel, (enum ebpf_mode)w->env->config->ebpf, json, out);
+    kernel_report(w->kernel, (enum ebpf_mode)w->env->config->ebpf,
+                  &w->kernel_off, json, out);
 }
 
 static void dump_status(struct worker *w)
@@ -365,6 +367,27 @@ static int start_loop(struct worker *w)
     return rc;
 }
 
+/* Why there shall be no kernel thread; false: there may be one. */
+static bool forbids_kernel(const struct worker_env *env,
+                           struct loader_cause *why)
+{
+    static const struct loader_cause off = {.why = "ebpf.enabled is false",
+                                            .remedy = "set ebpf.enabled: auto",
+                                            .reason = LOADER_DISABLED};
+    static const struct loader_cause faulty = {
+        .why = "two workers died in it",
+        .remedy = "report it; a restart of the agent tries again",
+        .reason = "faulty"};
+
+    if (env->config->ebpf == EBPF_OFF)
+        *why = off;
+    else if (atomic_load(&env->sup->n_kernel_faults) >= KERNEL_FAULTS)
+        *why = faulty;
+    else
+        return false;
+    return true;
+}
+
 /* Without it the agent does all the rest. */
 static void make_kernel(struct worker *w)
 {
@@ -381,11 +404,21 @@ static void make_kernel(struct worker *w)
         .max_delay_ms = c->ebpf_max_delay_ms,
         .workload_pid = env->job_pid,
         .required = c->ebpf == EBPF_ON,
+        .busy = &env->sup->kernel_busy,
     };
-    int rc = c->ebpf == EBPF_OFF ? 0 : kernel_create(&w->kernel, &opts);
+    int rc;
 
-    if (rc != 0)
-        log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
+    if (forbids_kernel(env, &w->kernel_off)) {
+        if (c->ebpf != EBPF_OFF)
+            log_error(MODULE, "kernel metrics are off: %s; %s",
+                      w->kernel_off.why, w->kernel_off.remedy);
+        return;
+    }
+    rc = kernel_create(&w->kernel, &opts);
+    if (rc == 0)
+        return;
+    loader_explain(&w->kernel_off, "its memory was not made", rc);
+    log_warn(MODULE, "kernel metrics are off: %s", w->kernel_off.why);
 }
 
 static int start_reader(struct worker *w)

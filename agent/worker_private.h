@@ -50,7 +50,8 @@ struct worker {
     struct wiring wiring;
     struct store *store;
     struct reader *reader;
-    struct kernel *kernel; /* NULL: none is wanted */
+    struct kernel *kernel;          /* NULL: none */
+    struct loader_cause kernel_off; /* why */
     struct parts *parts;
     struct forwarder *forwarder;
     struct control *control;
