@@ -280,6 +280,8 @@ static void pace(struct reader *r)
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
         now_ns += PACE_MIN_NS;
     }
+    if (priority_breathe(&r->priority, now_ns))
+        (void)uv_async_send(&r->bell);
     if (r->got_data)
         r->turn_ns = now_ns;
 }
@@ -377,6 +379,7 @@ static void *run(void *arg)
     struct reader *r = arg;
 
     (void)pthread_setname_np(pthread_self(), "reader");
+    reader_take_priority(r);
     ingress_recover(&r->g);
     watch_sockets(r);
     reader_watch_ring(r);
@@ -414,6 +417,7 @@ static void on_bell(uv_async_t *a)
     struct ingress_note note;
     struct reader_event ev;
 
+    reader_say_priority(r);
     while (spsc_pop(&r->notes, &note))
         reader_log_note(r->opts.sockets, &note, r->opts.quiet_rejects);
     while (spsc_pop(&r->events, &ev))

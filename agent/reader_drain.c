@@ -88,6 +88,7 @@ bool reader_sweep(struct reader *r, uint64_t latest_ns)
             return true;
         if (now_ns() >= latest_ns)
             return false;
+        (void)priority_breathe(&r->priority, now_ns());
     }
 }
 

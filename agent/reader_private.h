@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The reader's own parts: the turn (reader.c), the tap (reader_tap.c), the drain
- * (reader_drain.c), the pause (reader_pause.c), what others see of it
+ * (reader_drain.c), the pause (reader_pause.c), its priority (reader_priority.c), what
+ * others see of it
  * (reader_view.c) and the log lines that the loop writes for it (reader_notes.c).
  *
  * Thread:  fields belong to the reader's thread unless named otherwise.
@@ -68,12 +69,16 @@ struct reader {
     uint64_t released_seq;
     _Atomic bool quit_asked;
 
+    struct priority priority;
+
     /* A sequence lock around the last view: odd while it changes. */
     _Atomic uint32_t view_turn;
     _Atomic uint64_t view[READER_VIEW_WORDS];
 
     /* The loop's thread. */
     uv_async_t bell;
+    uint32_t n_said;            /* lines about the priority */
+    _Atomic int priority_cause; /* enum; of the refusal at the start */
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -114,11 +119,15 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns);
 bool reader_pause(struct reader *r);
 void reader_resume(struct reader *r);
 
+/** First thing in the thread. */
+void reader_take_priority(struct reader *r);
+
 /** Callbacks of the polls. */
 void reader_on_socket(uv_poll_t *h, int status, int events);
 void reader_on_conn(uv_poll_t *h, int status, int events);
 
 /** On the loop's thread. */
+void reader_say_priority(struct reader *r);
 void reader_log_note(const struct sockets *s, const struct ingress_note *n,
                      bool quiet);
 

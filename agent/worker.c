@@ -116,6 +116,7 @@ static void take_status(struct worker *w, struct status *s)
     s->tapping = &w->tapping;
     s->uptime_s = (worker_now_ns() - sup->started_ns) / (1000 * MS);
     s->no_api_key = w->no_api_key;
+    reader_sched(w->reader, &s->sched);
 }
 
 static void on_control_status(void *arg, bool json, struct buf *out)
@@ -378,6 +379,10 @@ static int start_reader(struct worker *w)
         .clock = &env->sup->clock,
         .stream_idle_s = c->stream_idle_s,
         .n_keep_conns = env->n_keep_conns,
+        .priority = {.policy = c->reader_policy,
+                     .rt_priority = c->reader_priority,
+                     .nice_fallback = c->nice_fallback,
+                     .rttime_ms = c->rttime_ms},
         .serving = &env->sup->serving,
     };
 
