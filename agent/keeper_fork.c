@@ -156,8 +156,8 @@ static void sort_out_fd(void *arg, int fd)
 {
     struct keeper *k = arg;
 
-    if (in_set(&k->kept, fd) || recorded_conn(k, fd) ||
-        keeper_adopt_conn(k, fd))
+    if (in_set(&k->kept, fd) || landing_is_ring_fd(&k->landing, fd) ||
+        recorded_conn(k, fd) || keeper_adopt_conn(k, fd))
         return;
     close(fd);
 }

@@ -62,6 +62,12 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
     case READER_PAUSED:
         worker_handover_paused(w, ev->n_left == 0);
         break;
+    case READER_TAPPED:
+        tapping_tapped(&w->tapping, ev->n_left);
+        break;
+    case READER_UNTAPPED:
+        tapping_untapped(&w->tapping);
+        break;
     }
     worker_advance(w);
 }
@@ -119,8 +125,10 @@ static void take_status(struct worker *w, struct status *s)
     s->facts.n_upgrades = sup->n_upgrades;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
+    s->tapping = &w->tapping;
     s->uptime_s = (worker_now_ns() - sup->started_ns) / (1000 * MS);
     s->no_api_key = w->no_api_key;
+    reader_sched(w->reader, &s->sched);
 }
 
 static void on_control_status(void *arg, bool json, struct buf *out)
@@ -336,6 +344,10 @@ void worker_begin_teardown(struct worker *w)
         w->n_closing++;
         forwarder_close(w->forwarder, on_part_closed, w);
     }
+    if (w->tapping.loop != NULL) {
+        w->n_closing++;
+        tapping_stop(&w->tapping, on_part_closed, w);
+    }
     health_stop(w->health);
     close_handles(w);
     on_part_closed(w);
@@ -446,6 +458,10 @@ static int start_reader(struct worker *w)
         .kernel = kernel_link_of(w->kernel),
         .stream_idle_s = c->stream_idle_s,
         .n_keep_conns = env->n_keep_conns,
+        .priority = {.policy = c->reader_policy,
+                     .rt_priority = c->reader_priority,
+                     .nice_fallback = c->nice_fallback,
+                     .rttime_ms = c->rttime_ms},
         .serving = &env->sup->serving,
     };
 
@@ -492,10 +508,19 @@ static void start_beside(struct worker *w)
         .version = on_control_version,
     };
     const struct worker_env *env = w->env;
+    const struct tapping_opts tap = {
+        .loop = &w->loop,
+        .reader = w->reader,
+        .sockets = env->sockets,
+        .landing = env->landing,
+        .max_bytes = env->config->dogstatsd_buffer_bytes,
+        .off = env->config->dogstatsd_tap ? env->no_tap : "dogstatsd_tap: off",
+    };
     int rc = w->kernel != NULL ? kernel_start(w->kernel) : 0;
 
     if (rc != 0)
         log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
+    tapping_start(&w->tapping, &tap);
     for (uint32_t i = 0; i < env->sockets->n; i++) {
         const struct socket_entry *e = &env->sockets->entries[i];
 
