@@ -138,6 +138,28 @@ class Values(KernelCase):
             intake.kill()
 
 
+class Jobs(KernelCase):
+    def test_a_job_ends_with_the_last_values_and_its_own_status(self):
+        intake = self.intake()
+        agent = self.kernel_agent(
+            intake, mode="exec", stdin=subprocess.PIPE,
+            job=["/bin/sh", "-c", "read line; exit 5"])
+        n = len(self.features(agent))
+        agent.proc.stdin.close()
+        self.assertEqual(agent.wait(30), 5)
+        receipt = agent.receipt()
+        self.assert_all_delivered(receipt)
+        self.assertGreaterEqual(
+            receipt["received"]["by_transport"]["kernel"], n)
+        self.assertIn(GAUGE, intake.stop()["metrics"])
+
+    def test_a_short_job_is_not_held_up_and_says_nothing_of_it(self):
+        agent = self.agent(self.intake(), mode="exec", job=["/bin/true"],
+                           env={**ON, "DD_LOG_LEVEL": "warn"}, ready=False)
+        self.assertEqual(agent.wait(30), 0)
+        self.assertEqual(len(agent.err.all()), 1, agent.err.all())
+
+
 class Refusals(KernelCase):
     def test_without_privilege_it_forwards_and_explains(self):
         intake = self.intake()
