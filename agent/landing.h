@@ -90,6 +90,7 @@ struct landing_place {
 struct landing_head {
     struct landing_batch batch;
     struct landing_tap tap;
+    struct ingest_pos kernel_pos; /* in a packet of our own lines */
     uint32_t applying; /* LANDING_NOTHING, _BATCH, _TAP, _CONN + index */
     uint32_t working;  /* BATCH, TAP: the record, at or behind the position */
     uint32_t n_deaths; /* workers that died at @death in a row */

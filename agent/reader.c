@@ -280,6 +280,8 @@ static void pace(struct reader *r)
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
         now_ns += PACE_MIN_NS;
     }
+    if (priority_breathe(&r->priority, now_ns))
+        (void)uv_async_send(&r->bell);
     if (r->got_data)
         r->turn_ns = now_ns;
 }
@@ -306,6 +308,8 @@ static bool close_all(struct reader *r, bool flush)
         return !flush;
     reader_check_clock(r);
     reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
+    reader_kernel_apply(r);
+    r->kernel.over = r->drained; /* the last closing */
     if (flush && !agg_may_close(r->agg, ingress_now_s(&r->g)))
         return false;
     agg_close_all(r->agg, ingress_now_s(&r->g));
@@ -377,6 +381,7 @@ static void *run(void *arg)
     struct reader *r = arg;
 
     (void)pthread_setname_np(pthread_self(), "reader");
+    reader_take_priority(r);
     ingress_recover(&r->g);
     watch_sockets(r);
     reader_watch_ring(r);
@@ -414,12 +419,21 @@ static void on_bell(uv_async_t *a)
     struct ingress_note note;
     struct reader_event ev;
 
+    reader_say_priority(r);
     while (spsc_pop(&r->notes, &note))
         reader_log_note(r->opts.sockets, &note, r->opts.quiet_rejects);
     while (spsc_pop(&r->events, &ev))
         r->opts.on_event(r->opts.arg, &ev);
     if (atomic_exchange(&r->blocked, false))
         (void)uv_async_send(&r->wake);
+}
+
+/* The loop has not run yet: its handles close here, not in the thread. */
+static void drop_loop(struct reader *r)
+{
+    uv_walk(&r->loop, close_handle, NULL);
+    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
+    REQUIRE(uv_loop_close(&r->loop) == 0);
 }
 
 static int init_loop(struct reader *r)
@@ -441,15 +455,10 @@ static int init_loop(struct reader *r)
     r->tick.data = r;
     (void)uv_timer_init(&r->loop, &r->ring_timer);
     r->ring_timer.data = r;
-    return 0;
-}
-
-/* The loop has not run yet: its handles close here, not in the thread. */
-static void drop_loop(struct reader *r)
-{
-    uv_walk(&r->loop, close_handle, NULL);
-    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
-    REQUIRE(uv_loop_close(&r->loop) == 0);
+    rc = reader_kernel_init(r);
+    if (rc != 0)
+        drop_loop(r);
+    return rc;
 }
 
 static int init_ingress(struct reader *r, uint64_t encoded_seq)
@@ -509,6 +518,7 @@ static void destroy(struct reader *r)
 {
     if (r == NULL)
         return;
+    reader_kernel_fini(r);
     ingress_fini(&r->g);
     dsd_parser_fini(&r->g.ingest.parser);
     agg_close(r->agg);

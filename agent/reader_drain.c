@@ -88,6 +88,7 @@ bool reader_sweep(struct reader *r, uint64_t latest_ns)
             return true;
         if (now_ns() >= latest_ns)
             return false;
+        (void)priority_breathe(&r->priority, now_ns());
     }
 }
 
@@ -202,5 +203,6 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
             ingress_stream_close(&r->g, i);
     }
     ingress_udp_drops(&r->g);
+    reader_kernel_drain(r);
     return ingress_left(r->opts.sockets);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The reader's own parts: the turn (reader.c), the tap (reader_tap.c), the drain
- * (reader_drain.c), the pause (reader_pause.c), what others see of it
+ * (reader_drain.c), the pause (reader_pause.c), its end of the kernel side
+ * (reader_kernel.c), its priority (reader_priority.c), what others see of it
  * (reader_view.c) and the log lines that the loop writes for it (reader_notes.c).
  *
  * Thread:  fields belong to the reader's thread unless named otherwise.
@@ -22,6 +23,22 @@
 
 #define READER_VIEW_WORDS (sizeof(struct reader_view) / sizeof(uint64_t))
 
+struct kernel_packet;
+struct kernel_record;
+struct ring;
+
+/* All unused without reader_opts.kernel. */
+struct reader_kernel {
+    uv_poll_t bell;
+    uv_poll_t ring_poll;
+    uv_timer_t timer;             /* next look at the ring */
+    struct ring *ring;            /* the link's; NULL = none yet */
+    struct kernel_packet *packet; /* the one under way */
+    struct kernel_record *record;
+    bool full; /* the ring is not read until there is room */
+    bool over; /* the stop has closed: no packet is taken any more */
+};
+
 struct reader {
     struct reader_opts opts;
     pthread_t thread;
@@ -38,6 +55,7 @@ struct reader {
     uv_poll_t *conn_polls;
     bool *conn_watched;
     bool *conn_kept; /* drained, and the next life's */
+    struct reader_kernel kernel;
     bool accept_stopped;
 
     struct tap tap; /* programs; has_tap */
@@ -68,12 +86,16 @@ struct reader {
     uint64_t released_seq;
     _Atomic bool quit_asked;
 
+    struct priority priority;
+
     /* A sequence lock around the last view: odd while it changes. */
     _Atomic uint32_t view_turn;
     _Atomic uint64_t view[READER_VIEW_WORDS];
 
     /* The loop's thread. */
     uv_async_t bell;
+    uint32_t n_said;            /* lines about the priority */
+    _Atomic int priority_cause; /* enum; of the refusal at the start */
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -114,11 +136,23 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns);
 bool reader_pause(struct reader *r);
 void reader_resume(struct reader *r);
 
+/** Once the loop is there; and when it is closed. 0 or -errno. */
+int reader_kernel_init(struct reader *r);
+void reader_kernel_fini(struct reader *r);
+/** Take the packets of lines that are there. */
+void reader_kernel_apply(struct reader *r);
+/** Kernel events end: hand on those that are in the ring. */
+void reader_kernel_drain(struct reader *r);
+
+/** First thing in the thread. */
+void reader_take_priority(struct reader *r);
+
 /** Callbacks of the polls. */
 void reader_on_socket(uv_poll_t *h, int status, int events);
 void reader_on_conn(uv_poll_t *h, int status, int events);
 
 /** On the loop's thread. */
+void reader_say_priority(struct reader *r);
 void reader_log_note(const struct sockets *s, const struct ingress_note *n,
                      bool quiet);
 

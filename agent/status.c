@@ -60,6 +60,37 @@ static void write_tap_text(const struct tapping *t, struct buf *out)
                    "was lost is \"kernel drops\" below\n");
 }
 
+static void write_sched_json(const struct reader_sched *s, struct json *j)
+{
+    json_key(j, "reader");
+    json_object(j);
+    json_key(j, "sched");
+    json_object(j);
+    json_member_str(j, "requested", s->requested);
+    json_member_u64(j, "priority", (uint64_t)s->rt_priority);
+    json_member_str(j, "effective", s->effective);
+    json_key(j, "nice");
+    json_i64(j, s->nice);
+    json_member_str(j, "reason", priority_cause_name(s->cause));
+    json_end(j);
+    json_end(j);
+}
+
+static void write_sched_text(const struct reader_sched *s, struct buf *out)
+{
+    if (s->rt_priority == 0)
+        return; /* nothing was asked for */
+    (void)buf_printf(out, "Reader scheduled as %s", s->effective);
+    if (s->cause == PRIORITY_GRANTED) {
+        (void)buf_printf(out, " %d\n", s->rt_priority);
+        return;
+    }
+    if (s->nice != 0)
+        (void)buf_printf(out, " %d", s->nice);
+    (void)buf_printf(out, " in place of %s %d: %s\n", s->requested,
+                     s->rt_priority, priority_cause_text(s->cause));
+}
+
 void status_write_json(const struct status *s, struct buf *out)
 {
     struct json j;
@@ -103,6 +134,7 @@ void status_write_json(const struct status *s, struct buf *out)
         json_str(&j, s->sockets->entries[i].name);
     json_end(&j);
     write_tap_json(s->tapping, &j);
+    write_sched_json(&s->sched, &j);
     json_end(&j);
     (void)json_finish(&j);
     (void)buf_putc(out, '\n');
@@ -142,6 +174,7 @@ void status_write_text(const struct status *s, struct buf *out)
     for (uint32_t i = 0; i < s->sockets->n; i++)
         (void)buf_printf(out, "  %s\n", s->sockets->entries[i].name);
     write_tap_text(s->tapping, out);
+    write_sched_text(&s->sched, out);
     (void)buf_puts(out, "Samples\n");
     row(out, "received", l->received);
     row(out, "rejected", l->rejected);

@@ -23,6 +23,7 @@ struct status {
     const struct tapping *tapping;
     uint64_t uptime_s;
     const char *no_api_key; /* NULL, or why nothing is sent */
+    struct reader_sched sched;
 };
 
 /** Append one line of JSON (the keys of the receipt and more) or the text. */
