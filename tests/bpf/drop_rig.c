@@ -9,12 +9,14 @@
 #include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,14 +61,12 @@ void rig_require_bpf(void)
 
 /* ---- Sockets ------------------------------------------------------------ */
 
-void rig_socket_open(struct rig_socket *s, int family)
+static void bind_loopback(struct rig_socket *s, int family)
 {
     struct sockaddr_in *v4 = (struct sockaddr_in *)&s->address;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&s->address;
-    int small = SMALL_BUFFER_BYTES;
 
-    memset(s, 0, sizeof(*s));
-    s->address.ss_family = (sa_family_t)family;
+    s->address = (struct sockaddr_storage){.ss_family = (sa_family_t)family};
     s->n_address = sizeof(sa_family_t); /* Unix: the kernel finds a name */
     if (family == AF_INET) {
         v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -75,17 +75,77 @@ void rig_socket_open(struct rig_socket *s, int family)
         v6->sin6_addr = in6addr_loopback;
         s->n_address = sizeof(*v6);
     }
-    s->fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    assert_true(s->fd >= 0);
-    assert_int_equal(setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &small,
-                                sizeof(small)),
-                     0);
     assert_int_equal(bind(s->fd, (struct sockaddr *)&s->address, s->n_address),
                      0);
     s->n_address = sizeof(s->address);
     assert_int_equal(getsockname(s->fd, (struct sockaddr *)&s->address,
                                  &s->n_address),
                      0);
+}
+
+void rig_socket_open(struct rig_socket *s, int family)
+{
+    int small = SMALL_BUFFER_BYTES;
+
+    s->fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(s->fd >= 0);
+    assert_int_equal(setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &small,
+                                sizeof(small)),
+                     0);
+    bind_loopback(s, family);
+}
+
+static bool write_file(const char *folder, const char *name, const char *text)
+{
+    char path[192];
+    int fd;
+    bool done;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    done = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    (void)close(fd);
+    return done;
+}
+
+/* A socket belongs to the cgroup of who makes it: a child that shares our table of
+ * files does, and goes. */
+bool rig_starved_socket_open(struct drop_rig *r, struct rig_socket *s)
+{
+    int large = 1 << 20;
+    int status = 0;
+    int pid;
+
+    (void)snprintf(r->starved, sizeof(r->starved),
+                   "/sys/fs/cgroup/memory/retriever-test-drop-%d",
+                   (int)getpid());
+    if (mkdir(r->starved, 0755) != 0) {
+        r->starved[0] = '\0';
+        return false;
+    }
+    if (!write_file(r->starved, "memory.kmem.tcp.limit_in_bytes", "65536"))
+        return false;
+    s->fd = dup(r->udp.fd); /* the number that the child replaces */
+    assert_true(s->fd >= 0);
+    pid = (int)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        int fd;
+
+        if (!write_file(r->starved, "cgroup.procs", "0"))
+            _exit(1);
+        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        _exit(fd >= 0 && dup2(fd, s->fd) == s->fd && close(fd) == 0 ? 0 : 2);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &large,
+                                sizeof(large)),
+                     0);
+    bind_loopback(s, AF_INET);
+    return true;
 }
 
 uint32_t rig_kernel_drops(int fd)
@@ -144,18 +204,6 @@ bool rig_make_cgroup(struct drop_rig *r)
 }
 
 /* In the child: no assertion, no way back. */
-static void enter(const char *cgroup)
-{
-    char path[160];
-    int fd;
-
-    (void)snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
-    fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, "0", 1) != 1)
-        _exit(1);
-    (void)close(fd);
-}
-
 static _Noreturn void send_all(struct rig_sender *me, uint32_t i,
                                const struct rig_socket *to, uint32_t n)
 {
@@ -184,8 +232,8 @@ void rig_send(struct drop_rig *r, uint32_t i, const struct rig_socket *to,
 
     assert_true(pid >= 0);
     if (pid == 0) {
-        if (in_cgroup)
-            enter(r->cgroup);
+        if (in_cgroup && !write_file(r->cgroup, "cgroup.procs", "0"))
+            _exit(1);
         send_all(&r->senders[i], i, to, n);
     }
     r->senders[i].pid = pid;
@@ -295,6 +343,8 @@ void drop_rig_close(struct drop_rig *r)
     }
     if (r->cgroup[0] != '\0')
         (void)rmdir(r->cgroup);
+    if (r->starved[0] != '\0')
+        (void)rmdir(r->starved);
     (void)close(r->udp.fd);
     (void)close(r->uds.fd);
     free(r->env.cgroups);

@@ -48,10 +48,11 @@ struct drop_rig {
     struct rig_socket udp, uds;
     struct rig_sender *senders; /* shared with them */
     struct lines lines;
-    char text[1 << 16];
+    char text[1 << 20];
     size_t n_text;
-    char cgroup[128]; /* made for a sender; "" = none */
-    uint64_t cgid;    /* of it */
+    char cgroup[128];  /* made for a sender; "" = none */
+    uint64_t cgid;     /* of it */
+    char starved[128]; /* cgroup with no memory for sockets; "" = none */
 };
 
 /** Exits with 77 (or fails, when RETRIEVER_TEST_REQUIRE_BPF is 1) unless programs
@@ -65,6 +66,10 @@ void drop_rig_close(struct drop_rig *r);
 /** Receiver with little room on a loopback address (AF_INET, AF_INET6), or an abstract
  *  Unix socket. */
 void rig_socket_open(struct rig_socket *s, int family);
+
+/** UDP receiver with a large buffer but little memory to fill it with. Returns false
+ *  where that cannot be done. */
+bool rig_starved_socket_open(struct drop_rig *r, struct rig_socket *s);
 
 /** Make a cgroup for senders. Returns false where that cannot be done. */
 bool rig_make_cgroup(struct drop_rig *r);

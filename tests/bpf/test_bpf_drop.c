@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bpf/tap.h"
@@ -163,6 +164,80 @@ static void ipv6_counts_as_well(void **state)
     rig_collect(r, true);
     assert_true(missing(r, 0) > 0);
     assert_int_equal(rig_lost_by(r, 0), missing(r, 0));
+}
+
+/* Not the buffer is full but what the cgroup may use: newer kernels say so at
+ * another place, and may be queueing what another CPU sent. */
+static void a_lack_of_memory_counts_as_well(void **state)
+{
+    struct drop_rig *r = *state;
+    struct drop_report report;
+    struct rig_socket starved;
+
+    drop_rig_open(r, NULL);
+    if (!rig_starved_socket_open(r, &starved)) {
+        (void)printf("no memory controller that limits sockets alone\n");
+        skip();
+    }
+    drop_feature.close(r->self);
+    r->self = NULL;
+    (void)close(r->udp.fd);
+    r->udp = starved;
+    r->opts.drop.n_sockets = 0;
+    assert_int_equal(drop_add_socket(&r->opts.drop, r->udp.fd), 0);
+    assert_int_equal(drop_feature.open(&r->self, &r->env,
+                                       &(struct loader_cause){0}),
+                     0);
+    rig_send(r, 0, &r->udp, 1000, false);
+    rig_wait(r);
+    rig_receive(r, &r->udp);
+    rig_collect(r, true);
+    assert_true(missing(r, 0) > 0);
+    assert_int_equal(rig_sum(r, LOST, NULL), missing(r, 0));
+    drop_report(r->self, &report);
+    assert_int_equal(report.unknown[DROP_UDP].packets, 0);
+    assert_int_equal(report.n_top, 1);
+    if (this_kernel().has_producers)
+        assert_int_equal(strncmp(report.top[0].address, "127.0.0.1:", 10), 0);
+    else
+        assert_int_equal(report.top[0].pid, r->senders[0].pid);
+    (void)printf("lost: %u\n", missing(r, 0));
+}
+
+/* More processes than the kernel's table has room for: each sends and ends. */
+static void more_senders_than_room_are_counted_as_unknown(void **state)
+{
+    struct drop_rig *r = *state;
+    const char payload[RIG_PAYLOAD_BYTES] = {0};
+    const uint32_t n_senders = DROP_MAX_SENDERS + 50;
+    struct drop_report report;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    uint32_t before;
+
+    assert_true(fd >= 0);
+    drop_rig_open(r, NULL);
+    assert_int_equal(connect(fd, (struct sockaddr *)&r->udp.address,
+                             r->udp.n_address),
+                     0);
+    rig_send(r, 0, &r->udp, 300, false); /* the buffer is full now */
+    rig_wait(r);
+    before = rig_kernel_drops(r->udp.fd);
+    assert_true(before > 0);
+    for (uint32_t i = 0; i < n_senders; i++) {
+        pid_t pid = vfork();
+
+        if (pid == 0)
+            _exit(send(fd, payload, sizeof(payload), 0) > 0 ? 0 : 1);
+        assert_true(pid > 0 && waitpid(pid, NULL, 0) == pid);
+    }
+    (void)close(fd);
+    assert_int_equal(rig_kernel_drops(r->udp.fd) - before, n_senders);
+    rig_collect(r, true);
+    assert_int_equal(rig_sum(r, LOST, NULL), before + n_senders);
+    drop_report(r->self, &report);
+    assert_int_equal(report.lost[DROP_UDP].packets, before + n_senders);
+    assert_int_equal(report.unknown[DROP_UDP].packets,
+                     n_senders + 1 - DROP_MAX_SENDERS);
 }
 
 /* ---- Beside the tap ----------------------------------------------------- */
@@ -324,6 +399,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(losses_of_other_sockets_are_not_ours,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(ipv6_counts_as_well, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lack_of_memory_counts_as_well, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            more_senders_than_room_are_counted_as_unknown, setup, teardown),
         cmocka_unit_test_setup_teardown(what_the_tap_takes_is_not_lost, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
