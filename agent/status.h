@@ -18,6 +18,7 @@ struct status {
     struct ledger ledger;
     struct ledger_facts facts;
     struct forwarder_stats forwarder;
+    struct drop_report lost; /* when facts.lost leads here */
     const struct sockets *sockets;
     uint64_t uptime_s;
     const char *no_api_key; /* NULL, or why nothing is sent */

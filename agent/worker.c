@@ -105,6 +105,7 @@ static void take_status(struct worker *w, struct status *s)
     worker_collect(w, &s->ledger);
     s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
     s->facts.n_upgrades = sup->n_upgrades;
+    s->facts.lost = losses_get(&w->losses, &s->lost) ? &s->lost : NULL;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
     s->uptime_s = (worker_now_ns() - sup->started_ns) / (1000 * MS);
@@ -490,6 +491,7 @@ int worker_main(const struct worker_env *env)
     if (w == NULL)
         return 1;
     w->env = env;
+    losses_init(&w->losses);
     rc = start(w);
     if (rc != 0) {
         log_error(MODULE, "the worker could not start: %s", strerror(-rc));
@@ -508,6 +510,7 @@ int worker_main(const struct worker_env *env)
         log_error(MODULE, "a handle was left open: %s", uv_strerror(rc));
     store_close(w->store);
     wiring_fini(&w->wiring);
+    losses_fini(&w->losses);
     rc = w->exit_status;
     free(w);
     return rc;

@@ -21,6 +21,7 @@
 #include "agent/health.h"
 #include "agent/ledger.h"
 #include "agent/lifecycle.h"
+#include "agent/losses.h"
 #include "agent/parts.h"
 #include "agent/reader.h"
 #include "agent/wiring.h"
@@ -48,6 +49,7 @@ struct worker {
     struct wiring wiring;
     struct store *store;
     struct reader *reader;
+    struct losses losses;
     struct parts *parts;
     struct forwarder *forwarder;
     struct control *control;

@@ -285,6 +285,8 @@ static void drop_collect(void *self, struct lines *out, bool last)
         write_lines(out, i, &total, 0, "");
     }
     drop_senders_forget(d->senders, QUIET_READINGS, remove_sender, d);
+    if (d->opts->collected != NULL)
+        d->opts->collected(d->opts->arg, d);
 }
 
 void drop_report(const void *self, struct drop_report *out)

@@ -25,6 +25,10 @@ struct drop_opts {
     struct drop_socket sockets[DROP_MAX_SOCKETS];
     uint32_t n_sockets;
     bool client_pid; /* add the sender's pid as a tag */
+    /* Behind each collect(), in its thread: what drop_report() and drop_top() say is
+     * new. NULL = nobody asks. */
+    void (*collected)(void *arg, void *self);
+    void *arg;
 };
 
 /** Have losses of the socket @fd counted: UDP or a Unix datagram socket, others are

@@ -358,18 +358,29 @@ static void without_reasons_the_total_is_still_exact(void **state)
 
 /* ---- For people --------------------------------------------------------- */
 
+static void on_collected(void *arg, void *self)
+{
+    void **collected = arg;
+
+    *collected = self;
+}
+
 static void the_report_names_the_worst_first(void **state)
 {
     struct drop_rig *r = *state;
     struct drop_report report;
+    void *collected = NULL;
     char line[1024], want[64];
 
     drop_rig_open(r, NULL);
+    r->opts.drop.collected = on_collected;
+    r->opts.drop.arg = &collected;
     rig_send(r, 0, &r->uds, 300, false);
     rig_wait(r);
     rig_send(r, 1, &r->uds, 3000, false);
     rig_wait(r);
     rig_collect(r, true);
+    assert_ptr_equal(collected, r->self);
     drop_report(r->self, &report);
     assert_int_equal(report.n_top, 2);
     assert_int_equal(report.top[0].pid, r->senders[1].pid);
