@@ -27,6 +27,9 @@
 #define CONFIG_MAX_PERCENTILES 16
 #define CONFIG_PORT_RANDOM (-1) /* dogstatsd_port: the kernel chooses */
 
+/** ebpf.enabled */
+enum ebpf_mode { EBPF_AUTO, EBPF_ON, EBPF_OFF };
+
 struct string_list {
     char **items;
     size_t n;
@@ -144,6 +147,13 @@ struct config {
     char *proxy_https;     /*   so nobody needs to read the environment again */
     char *no_proxy;        /* comma list for libcurl; no_proxy_nonexact_match is
                               applied already */
+
+    /* Kernel metrics. */
+    int ebpf; /* enum ebpf_mode */
+    uint32_t ebpf_ring_bytes;
+    uint32_t ebpf_max_delay_ms;
+    bool ebpf_per_cpu_stats;
+    bool ebpf_drop_client_pid;
 
     /* Where each value came from; private to config*.c. */
     struct config_origins *origins;

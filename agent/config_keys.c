@@ -60,6 +60,13 @@ static const struct config_choice protocols[] = {
     {NULL, 0},
 };
 
+static const struct config_choice ebpf_modes[] = {
+    {"auto", EBPF_AUTO},
+    {"true", EBPF_ON},
+    {"false", EBPF_OFF},
+    {NULL, 0},
+};
+
 const struct config_key config_keys[] = {
     /* ---- Intake ---- */
     {.section = "The intake",
@@ -626,6 +633,8 @@ const struct config_key config_keys[] = {
      .choices = protocols,
      FIELD(http1_only),
      .help = "auto = HTTP/2 where the intake has it."},
+
+#include "agent/config_keys_kernel.inc"
 
     /* ---- Process ---- */
     {.section = "Process",

@@ -16,6 +16,7 @@
 #define MEMORY_LEAST (8 * MIB)
 #define STORE_VOLATILE (16 * MIB)
 #define STORE_DURABLE (256 * MIB)
+#define RING_DEFAULT (256u << 10)
 #define CONTROL_FOLDER "/run/retriever"
 #define CONTROL_SOCKET CONTROL_FOLDER "/control.sock"
 
@@ -285,6 +286,23 @@ static void resolve_stop(struct config *c, struct config_loader *l)
     }
 }
 
+/* A ring is a power of two; the bounds are such, too. */
+static void resolve_ring(struct config *c, struct config_loader *l)
+{
+    static const char name[] = "ebpf.reader.ring_bytes";
+    struct config_place at = place_of(l, name);
+    uint32_t below = 1;
+
+    while (below <= c->ebpf_ring_bytes / 2)
+        below *= 2;
+    if (below == c->ebpf_ring_bytes)
+        return;
+    config_found(l, FINDING_ERROR, &at,
+                 "%s: %u is no power of two; the nearest are %u and %u", name,
+                 c->ebpf_ring_bytes, below, 2 * below);
+    c->ebpf_ring_bytes = RING_DEFAULT;
+}
+
 /* ---- Paths -------------------------------------------------------------- */
 
 /* A folder that we, or our package, made for this user. */
@@ -410,6 +428,7 @@ int config_resolve(struct config *c, struct config_loader *l, const char *root)
     resolve_eol(c, l);
     resolve_sizes(c, l, root);
     resolve_stop(c, l);
+    resolve_ring(c, l);
     resolve_ca_file(c, l);
     register_password(c->proxy_http);
     register_password(c->proxy_https);

@@ -40,7 +40,6 @@ static const struct unsupported unsupported[] = {
     {"event_monitoring_config", "no kernel events are read"},
     {"dogstatsd_scheduling_policy", "the reader keeps its scheduling"},
     {"dogstatsd_scheduling_priority", "the reader keeps its scheduling"},
-    {"ebpf", "no kernel programs are loaded"},
     {"secret_backend_command", "secret handles are not resolved"},
     {"forwarder_storage_max_size_in_bytes",
      "store_max_bytes bounds the payloads that wait, and run_path keeps them "

@@ -31,9 +31,12 @@ enum ingress_note_kind {
     NOTE_STOP_FAILED     /* value: errno; the socket goes on receiving */
 };
 
+/** In place of a socket: lines of our own. */
+#define NOTE_OF_KERNEL SOCKETS_MAX
+
 struct ingress_note {
     enum ingress_note_kind kind;
-    uint32_t source; /* index into struct sockets */
+    uint32_t source; /* index into struct sockets, or NOTE_OF_KERNEL */
     int64_t value;
     unsigned char bytes[120];
     uint32_t n_bytes;

@@ -70,8 +70,9 @@ struct landing_place {
 /** First pages of the memfd. */
 struct landing_head {
     struct landing_batch batch;
-    uint32_t applying; /* LANDING_NOTHING, _BATCH, _CONN + index */
-    uint32_t n_deaths; /* workers that died at @death in a row */
+    struct ingest_pos kernel_pos; /* in a packet of our own lines */
+    uint32_t applying;            /* LANDING_NOTHING, _BATCH, _CONN + index */
+    uint32_t n_deaths;            /* workers that died at @death in a row */
     struct landing_place death;
     uint32_t drops_seen[LANDING_SOURCES]; /* kernel's counter when last read */
 };

@@ -247,9 +247,10 @@ void ledger_write_members(const struct ledger *l,
 }
 
 static const char *const stage_names[STAGE_DONE] = {
-    [STAGE_LINGER] = "linger",   [STAGE_DRAIN] = "drain",
-    [STAGE_CLOSE] = "close",     [STAGE_ENCODE] = "encode",
-    [STAGE_DELIVER] = "deliver", [STAGE_SAVE] = "save",
+    [STAGE_LINGER] = "linger", [STAGE_DRAIN] = "drain",
+    [STAGE_KERNEL] = "kernel", [STAGE_CLOSE] = "close",
+    [STAGE_ENCODE] = "encode", [STAGE_DELIVER] = "deliver",
+    [STAGE_SAVE] = "save",
 };
 
 int ledger_write_json(const struct ledger *l, const struct ledger_facts *facts,

@@ -315,6 +315,8 @@ static bool close_all(struct reader *r, bool flush)
         return !flush;
     reader_check_clock(r);
     reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
+    reader_kernel_apply(r);
+    r->kernel.over = r->drained; /* the last closing */
     if (flush && !agg_may_close(r->agg, ingress_now_s(&r->g)))
         return false;
     agg_close_all(r->agg, ingress_now_s(&r->g));
@@ -419,6 +421,14 @@ static void on_bell(uv_async_t *a)
         (void)uv_async_send(&r->wake);
 }
 
+/* The loop has not run yet: its handles close here, not in the thread. */
+static void drop_loop(struct reader *r)
+{
+    uv_walk(&r->loop, close_handle, NULL);
+    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
+    REQUIRE(uv_loop_close(&r->loop) == 0);
+}
+
 static int init_loop(struct reader *r)
 {
     int rc = uv_loop_init(&r->loop);
@@ -436,15 +446,10 @@ static int init_loop(struct reader *r)
     r->bucket.data = r;
     (void)uv_timer_init(&r->loop, &r->tick);
     r->tick.data = r;
-    return 0;
-}
-
-/* The loop has not run yet: its handles close here, not in the thread. */
-static void drop_loop(struct reader *r)
-{
-    uv_walk(&r->loop, close_handle, NULL);
-    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
-    REQUIRE(uv_loop_close(&r->loop) == 0);
+    rc = reader_kernel_init(r);
+    if (rc != 0)
+        drop_loop(r);
+    return rc;
 }
 
 static int init_ingress(struct reader *r, uint64_t encoded_seq)
@@ -504,6 +509,7 @@ static void destroy(struct reader *r)
 {
     if (r == NULL)
         return;
+    reader_kernel_fini(r);
     ingress_fini(&r->g);
     dsd_parser_fini(&r->g.ingest.parser);
     agg_close(r->agg);

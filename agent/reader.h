@@ -68,7 +68,8 @@ struct reader_opts {
     bool drop_series, drop_sketches, drop_events, drop_checks;
     bool quiet_rejects; /* rejected lines go to the debug log */
     struct process_clock *clock;
-    uint32_t stream_idle_s;    /* 0 = never */
+    struct kernel_link *kernel; /* to the kernel thread; NULL = there is none */
+    uint32_t stream_idle_s;     /* 0 = never */
     uint32_t n_keep_conns;     /* connections of stored listeners that the drain
                                   leaves open at most, at the end of a frame */
     _Atomic uint32_t *serving; /* set to 1 when the sockets are read */

@@ -196,5 +196,6 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
             ingress_stream_close(&r->g, i);
     }
     reader_read_drops(r);
+    reader_kernel_drain(r);
     return ingress_left(r->opts.sockets);
 }

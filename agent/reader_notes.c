@@ -36,7 +36,8 @@ static void log_length(const char *socket, const struct ingress_note *n)
 void reader_log_note(const struct sockets *s, const struct ingress_note *n,
                      bool quiet)
 {
-    const char *socket = s->entries[n->source].name;
+    const char *socket =
+        n->source == NOTE_OF_KERNEL ? "kernel" : s->entries[n->source].name;
 
     switch (n->kind) {
     case NOTE_STREAM_REFUSED:

@@ -27,6 +27,7 @@ bool reader_pause(struct reader *r)
     if (!r->paused && !agg_may_close(r->agg, ingress_now_s(&r->g)))
         return false;
     if (!r->paused) {
+        reader_kernel_apply(r);
         r->paused = true;
         reader_unwatch_sockets(r);
         watch_conns(r, false);
@@ -49,5 +50,6 @@ void reader_resume(struct reader *r)
             (void)uv_poll_start(&r->polls[i], UV_READABLE, reader_on_socket);
     }
     watch_conns(r, true);
+    reader_kernel_apply(r);
     r->got_data = true; /* timers that were due are armed anew */
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The reader's own parts: the turn (reader.c), the drain (reader_drain.c), the
- * pause (reader_pause.c), what others see of it (reader_view.c) and the log lines
- * that the loop writes for it (reader_notes.c).
+ * pause (reader_pause.c), its end of the kernel side (reader_kernel.c), what others
+ * see of it (reader_view.c) and the log lines that the loop writes for it
+ * (reader_notes.c).
  *
  * Thread:  fields belong to the reader's thread unless named otherwise.
  * Memory:  allocated by reader_start(), freed after reader_join().
@@ -22,6 +23,22 @@
 
 #define READER_VIEW_WORDS (sizeof(struct reader_view) / sizeof(uint64_t))
 
+struct kernel_packet;
+struct kernel_record;
+struct ring;
+
+/* All unused without reader_opts.kernel. */
+struct reader_kernel {
+    uv_poll_t bell;
+    uv_poll_t ring_poll;
+    uv_timer_t timer;             /* next look at the ring */
+    struct ring *ring;            /* the link's; NULL = none yet */
+    struct kernel_packet *packet; /* the one under way */
+    struct kernel_record *record;
+    bool full; /* the ring is not read until there is room */
+    bool over; /* the stop has closed: no packet is taken any more */
+};
+
 struct reader {
     struct reader_opts opts;
     pthread_t thread;
@@ -38,6 +55,7 @@ struct reader {
     uv_poll_t *conn_polls;
     bool *conn_watched;
     bool *conn_kept; /* drained, and the next life's */
+    struct reader_kernel kernel;
     bool accept_stopped;
 
     uint64_t steps_ns; /* monotonic; a second more for each step taken */
@@ -89,6 +107,14 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns);
  *  when that would run ahead of the clock: nothing was done. */
 bool reader_pause(struct reader *r);
 void reader_resume(struct reader *r);
+
+/** Once the loop is there; and when it is closed. 0 or -errno. */
+int reader_kernel_init(struct reader *r);
+void reader_kernel_fini(struct reader *r);
+/** Take the packets of lines that are there. */
+void reader_kernel_apply(struct reader *r);
+/** Kernel events end: hand on those that are in the ring. */
+void reader_kernel_drain(struct reader *r);
 
 /** Callbacks of the polls. */
 void reader_on_socket(uv_poll_t *h, int status, int events);

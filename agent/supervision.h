@@ -34,6 +34,7 @@ enum stop_stage {
     STAGE_NONE,
     STAGE_LINGER,
     STAGE_DRAIN,
+    STAGE_KERNEL,
     STAGE_CLOSE,
     STAGE_ENCODE,
     STAGE_DELIVER,

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "agent/base/log.h"
+#include "agent/kernel_report.h"
 #include "agent/status.h"
 #include "agent/worker_private.h"
 
@@ -61,6 +62,16 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
         worker_handover_paused(w, ev->n_left == 0);
         break;
     }
+    worker_advance(w);
+}
+
+static void on_kernel(void *arg)
+{
+    struct worker *w = arg;
+
+    if (w->life.stage == STAGE_DONE)
+        return;
+    worker_handover_collected(w);
     worker_advance(w);
 }
 
@@ -122,6 +133,13 @@ static void on_control_status(void *arg, bool json, struct buf *out)
         status_write_json(&s, out);
     else
         status_write_text(&s, out);
+}
+
+static void on_control_ebpf(void *arg, bool json, struct buf *out)
+{
+    struct worker *w = arg;
+
+    kernel_report(w->kernel, (enum ebpf_mode)w->env->config->ebpf, json, out);
 }
 
 static void dump_status(struct worker *w)
@@ -305,6 +323,10 @@ void worker_begin_teardown(struct worker *w)
         w->n_closing++;
         control_stop(w->control, on_part_closed, w);
     }
+    if (w->kernel != NULL) {
+        w->n_closing++;
+        kernel_end(w->kernel, on_part_closed, w);
+    }
     if (w->parts != NULL) {
         w->n_closing++;
         parts_stop(w->parts, on_part_closed, w);
@@ -344,6 +366,30 @@ static int start_loop(struct worker *w)
     return rc;
 }
 
+/* Without it the agent does all the rest. */
+static void make_kernel(struct worker *w)
+{
+    const struct worker_env *env = w->env;
+    const struct config *c = env->config;
+    const struct kernel_opts opts = {
+        .loop = &w->loop,
+        .changed = on_kernel,
+        .arg = w,
+        .features = feature_table,
+        .feature_opts = &w->wiring.features,
+        .clock = &env->sup->clock,
+        .ring_bytes = c->ebpf_ring_bytes,
+        .max_delay_ms = c->ebpf_max_delay_ms,
+        .workload_pid = env->job_pid,
+        .required = c->ebpf == EBPF_ON,
+    };
+    int rc = c->ebpf == EBPF_OFF ? 0 : kernel_create(&w->kernel, &opts);
+
+    losses_watch(&w->losses, env->sockets, &w->wiring.features.drop);
+    if (rc != 0)
+        log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
+}
+
 static int start_reader(struct worker *w)
 {
     const struct worker_env *env = w->env;
@@ -366,6 +412,7 @@ static int start_reader(struct worker *w)
         .drop_checks = !c->enable_checks,
         .quiet_rejects = c->dogstatsd_disable_verbose_logs,
         .clock = &env->sup->clock,
+        .kernel = kernel_link_of(w->kernel),
         .stream_idle_s = c->stream_idle_s,
         .n_keep_conns = env->n_keep_conns,
         .serving = &env->sup->serving,
@@ -406,6 +453,7 @@ static void start_beside(struct worker *w)
 {
     static const struct control_ops ops = {
         .status = on_control_status,
+        .ebpf = on_control_ebpf,
         .flush = on_control_flush,
         .upgrade = on_control_upgrade,
         .left = on_control_left,
@@ -413,8 +461,10 @@ static void start_beside(struct worker *w)
         .version = on_control_version,
     };
     const struct worker_env *env = w->env;
-    int rc;
+    int rc = w->kernel != NULL ? kernel_start(w->kernel) : 0;
 
+    if (rc != 0)
+        log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
     for (uint32_t i = 0; i < env->sockets->n; i++) {
         const struct socket_entry *e = &env->sockets->entries[i];
 
@@ -458,6 +508,8 @@ static int start(struct worker *w)
         rc = start_loop(w);
     if (rc == 0)
         rc = worker_handover_take(w);
+    if (rc == 0)
+        make_kernel(w);
     if (rc == 0)
         rc = start_reader(w); /* from here on the sockets are read */
     if (rc == 0 && atomic_load(&env->sup->worker_died_ns) > 0)
@@ -508,6 +560,7 @@ int worker_main(const struct worker_env *env)
     rc = uv_loop_close(&w->loop);
     if (rc != 0)
         log_error(MODULE, "a handle was left open: %s", uv_strerror(rc));
+    kernel_free(w->kernel);
     store_close(w->store);
     wiring_fini(&w->wiring);
     losses_fini(&w->losses);

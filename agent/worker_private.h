@@ -19,6 +19,7 @@
 #include "agent/complaints.h"
 #include "agent/control.h"
 #include "agent/health.h"
+#include "agent/kernel.h"
 #include "agent/ledger.h"
 #include "agent/lifecycle.h"
 #include "agent/losses.h"
@@ -37,10 +38,11 @@
 /* A worker that hands over. Each step ends by its event. */
 enum handover_step {
     STEP_NONE,
-    STEP_SETTLING, /* serves; no request begins, those in flight end */
-    STEP_PAUSING,  /* the reader was told to rest */
-    STEP_ENCODING, /* closed parts become payloads */
-    STEP_RESTING   /* the record is written: nothing changes any more */
+    STEP_SETTLING,   /* serves; no request begins, those in flight end */
+    STEP_COLLECTING, /* serves; the kernel side was told to rest */
+    STEP_PAUSING,    /* the reader was told to rest */
+    STEP_ENCODING,   /* closed parts become payloads */
+    STEP_RESTING     /* the record is written: nothing changes any more */
 };
 
 struct worker {
@@ -49,6 +51,7 @@ struct worker {
     struct wiring wiring;
     struct store *store;
     struct reader *reader;
+    struct kernel *kernel; /* NULL: none is wanted */
     struct losses losses;
     struct parts *parts;
     struct forwarder *forwarder;
@@ -113,6 +116,8 @@ void worker_advance(struct worker *w);
 void worker_handover_obey(struct worker *w);
 /** READER_PAUSED came; @paused: false when the reader declined. */
 void worker_handover_paused(struct worker *w, bool paused);
+/** The kernel side rests. */
+void worker_handover_collected(struct worker *w);
 /** A part was encoded. */
 void worker_handover_encoded(struct worker *w);
 /** The keeper is gone: whoever gets the baton serves, once. */

@@ -155,6 +155,13 @@ static void drop_close(void *self)
     free(d);
 }
 
+static void explain(struct loader_cause *cause, const struct drop_plan *plan)
+{
+    (void)snprintf(cause->why, sizeof(cause->why), "%s", plan->missing);
+    (void)snprintf(cause->remedy, sizeof(cause->remedy), "a newer kernel");
+    (void)snprintf(cause->reason, sizeof(cause->reason), "old_kernel");
+}
+
 int drop_open_on(void **self, const struct feature_env *env,
                  const struct drop_kernel *k, struct loader_cause *cause)
 {
@@ -163,9 +170,7 @@ int drop_open_on(void **self, const struct feature_env *env,
     int rc;
 
     if (!drop_choose(k, &plan)) {
-        (void)snprintf(cause->why, sizeof(cause->why), "%s", plan.missing);
-        (void)snprintf(cause->remedy, sizeof(cause->remedy),
-                       "a kernel with the tracepoint udp_fail_queue_rcv_skb");
+        explain(cause, &plan);
         return LOADER_REFUSED;
     }
     d = calloc(1, sizeof(*d));
@@ -183,7 +188,7 @@ int drop_open_on(void **self, const struct feature_env *env,
         return rc;
     }
     if (plan.missing != NULL)
-        (void)snprintf(cause->why, sizeof(cause->why), "%s", plan.missing);
+        explain(cause, &plan);
     *self = d;
     return 0;
 }

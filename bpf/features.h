@@ -1,18 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Options of all features, as the agent fills them in from its configuration.
+ * The features of this build, and the options of each: the rows of
+ * `retriever ebpf status`.
  *
- * Thread:  constant once the first feature is opened.
- * Memory:  the caller's.
- * Promise: one member per feature; each feature reads its own alone.
+ * Thread:  none; constant data.
+ * Memory:  options are borrowed by the features for as long as they are open.
+ * Promise: no two features have one name.
  */
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
 #include "bpf/drop.h"
+#include "bpf/feature.h"
+#include "bpf/self.h"
 
+#define FEATURES_MAX 16
+
+/** One member for each feature that has options. */
 struct feature_opts {
+    struct self_opts self;
     struct drop_opts drop;
 };
+
+/** In the order in which they are opened; NULL ends it. A build without kernel
+ *  programs has none. */
+extern const struct feature *const feature_table[];
 
 #endif

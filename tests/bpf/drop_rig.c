@@ -24,6 +24,7 @@
 #include "bpf/cgroup.h"
 
 #define SMALL_BUFFER_BYTES 10000
+#define INITIAL_PIDS 0xEFFFFFFCu /* inode of the initial pid namespace */
 #define UNIFIED "/sys/fs/cgroup/unified", "/sys/fs/cgroup"
 
 struct cgroups {
@@ -47,14 +48,21 @@ void rig_require_bpf(void)
     const char *must = getenv("RETRIEVER_TEST_REQUIRE_BPF");
     struct loader_cause cause = {0};
     struct cgroups none = {0};
+    struct stat st;
     int rc;
 
     r.env = (struct feature_env){.opts = &r.opts, .cgroups = &none};
     rc = drop_feature.open(&r.self, &r.env, &cause);
-    if (rc == 0) {
+    if (rc == 0)
         drop_feature.close(r.self);
-        return;
+    if (rc == 0 &&
+        (stat("/proc/self/ns/pid", &st) != 0 || st.st_ino != INITIAL_PIDS)) {
+        (void)snprintf(cause.why, sizeof(cause.why),
+                       "processes have other numbers here than the kernel's");
+        rc = LOADER_REFUSED;
     }
+    if (rc == 0)
+        return;
     (void)printf("skipped: %s; %s\n", cause.why, cause.remedy);
     exit(must != NULL && strcmp(must, "1") == 0 ? 1 : 77);
 }
