@@ -35,7 +35,9 @@
 #define LOOPBACK_INDEX 1 /* of the device, in every network namespace */
 #define KERNEL_THREAD 0x00200000u
 #define WOULD_BLOCK 11
+#define COOKIE(sk) ((sk)->__sk_common.skc_cookie.counter)
 #define UDP_HEADER_BYTES 8
+#define IP_BYTES 24 /* as far as the source address, in both versions */
 
 volatile const struct drop_config drop_config;
 
@@ -64,10 +66,8 @@ struct udp_header {
     __be16 source, dest, len, check;
 };
 
-static __always_inline int is_ours(struct sock *sk, __u32 transport)
+static __always_inline int is_ours(__u64 cookie, __u32 transport)
 {
-    __u64 cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
-
     for (__u32 i = 0; i < DROP_MAX_SOCKETS; i++) {
         if (i >= drop_config.n_sockets)
             return 0;
@@ -80,26 +80,26 @@ static __always_inline int is_ours(struct sock *sk, __u32 transport)
 
 static __always_inline int read_packet(struct sk_buff *skb, struct packet *p)
 {
-    unsigned char *head = BPF_CORE_READ(skb, head);
-    unsigned char *ip = head + BPF_CORE_READ(skb, network_header);
+    unsigned char *head = skb->head;
     struct udp_header udp;
-    __u8 version;
+    __u8 ip[IP_BYTES];
 
     if (bpf_probe_read_kernel(&udp, sizeof(udp),
-                              head + BPF_CORE_READ(skb, transport_header)) !=
-            0 ||
-        bpf_probe_read_kernel(&version, sizeof(version), ip) != 0)
+                              head + skb->transport_header) != 0 ||
+        bpf_probe_read_kernel(ip, sizeof(ip), head + skb->network_header) != 0)
         return 0;
     p->source_port = bpf_ntohs(udp.source);
     p->port = bpf_ntohs(udp.dest);
     p->bytes = bpf_ntohs(udp.len);
     p->bytes -= p->bytes < UDP_HEADER_BYTES ? p->bytes : UDP_HEADER_BYTES;
-    if (version >> 4 == 4) {
+    if (ip[0] >> 4 == 4) {
         p->family = FAMILY_IPV4;
-        return bpf_probe_read_kernel(p->address, 4, ip + 12) == 0;
+        __builtin_memcpy(p->address, ip + 12, 4);
+    } else {
+        p->family = FAMILY_IPV6;
+        __builtin_memcpy(p->address, ip + 8, 16);
     }
-    p->family = FAMILY_IPV6;
-    return bpf_probe_read_kernel(p->address, 16, ip + 8) == 0;
+    return 1;
 }
 
 /* ---- Counting ----------------------------------------------------------- */
@@ -169,7 +169,7 @@ static __always_inline void count_udp_sender(struct sk_buff *skb,
                                              const struct packet *p,
                                              int in_context)
 {
-    int is_local = BPF_CORE_READ(skb, skb_iif) == LOOPBACK_INDEX;
+    int is_local = skb->skb_iif == LOOPBACK_INDEX;
     struct drop_key key = {.transport = DROP_UDP};
     struct task_struct *leader = 0;
 
@@ -188,10 +188,11 @@ static __always_inline void count_udp_sender(struct sk_buff *skb,
 SEC("tp_btf/udp_fail_queue_rcv_skb")
 int udp_lost(__u64 *ctx)
 {
+    struct sock *sk = (struct sock *)ctx[1];
     struct sk_buff *skb = (struct sk_buff *)ctx[2];
     struct packet p = {0};
 
-    if (!is_ours((struct sock *)ctx[1], DROP_UDP))
+    if (!is_ours(COOKIE(sk), DROP_UDP))
         return 0;
     if (read_packet(skb, &p))
         count_udp_sender(skb, &p, 1);
@@ -202,7 +203,9 @@ int udp_lost(__u64 *ctx)
 SEC("tp_btf/udp_fail_queue_rcv_skb")
 int udp_lost_total(__u64 *ctx)
 {
-    if (is_ours((struct sock *)ctx[1], DROP_UDP))
+    struct sock *sk = (struct sock *)ctx[1];
+
+    if (is_ours(COOKIE(sk), DROP_UDP))
         count_total(DROP_UDP, 0);
     return 0;
 }
@@ -251,7 +254,7 @@ int udp_no_memory(__u64 *ctx)
         return 0;
     skb = (struct sk_buff *)ctx[0];
     sk = (struct sock *)ctx[3];
-    if (!sk || !is_ours(sk, DROP_UDP))
+    if (!sk || !is_ours(COOKIE(sk), DROP_UDP))
         return 0;
     if (read_packet(skb, &p))
         count_udp_sender(skb, &p, 0);
@@ -271,10 +274,11 @@ int unix_lost(__u64 *ctx)
     if ((int)ctx[1] != -WOULD_BLOCK)
         return 0;
     sk = (struct sock *)ctx[0];
-    if (BPF_CORE_READ(sk, __sk_common.skc_family) != FAMILY_UNIX)
+    if (sk->__sk_common.skc_family != FAMILY_UNIX)
         return 0;
     peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
-    if (!peer || !is_ours(peer, DROP_UDS))
+    if (!peer ||
+        !is_ours(BPF_CORE_READ(peer, __sk_common.skc_cookie.counter), DROP_UDS))
         return 0;
     leader = current_process(&key);
     count_sender(&key, leader, 0);
