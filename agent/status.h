@@ -12,6 +12,7 @@
 
 #include "agent/ledger.h"
 #include "agent/sockets.h"
+#include "agent/tapping.h"
 #include "forwarder/forwarder.h"
 
 struct status {
@@ -20,8 +21,10 @@ struct status {
     struct forwarder_stats forwarder;
     struct drop_report lost; /* when facts.lost leads here */
     const struct sockets *sockets;
+    const struct tapping *tapping;
     uint64_t uptime_s;
     const char *no_api_key; /* NULL, or why nothing is sent */
+    struct reader_sched sched;
 };
 
 /** Append one line of JSON (the keys of the receipt and more) or the text. */

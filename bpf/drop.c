@@ -25,7 +25,7 @@
 
 struct drop {
     const struct drop_opts *opts;
-    struct cgroups *cgroups;
+    struct cgroups *cgroups; /* NULL = no names */
     struct drop_senders *senders;
     struct bpf_object *object;
     struct bpf_link *links[4];
@@ -85,7 +85,7 @@ static void set_config(struct drop *d, const struct drop_kernel *k,
 
     *out = (struct drop_config){
         .n_sockets = d->opts->n_sockets,
-        .cgroup_subsys = cgroups_subsys(d->cgroups),
+        .cgroup_subsys = d->cgroups != NULL ? cgroups_subsys(d->cgroups) : -1,
         .reason_queue = k->reason_queue,
         .reason_memory = k->reason_memory,
     };
@@ -239,7 +239,7 @@ static void read_sender(struct drop *d, struct lines *out,
 
     if (e == NULL)
         return;
-    if (e->tags == NULL && v->cgid != 0) {
+    if (e->tags == NULL && v->cgid != 0 && d->cgroups != NULL) {
         names = cgroups_tags(d->cgroups, v->cgid);
         if (strlen(names) < DROP_TAGS_BYTES)
             drop_senders_name(e, names);

@@ -26,6 +26,7 @@
 #include "bpf/event_ring.h"
 #include "bpf/feature.h"
 #include "bpf/features.h"
+#include "tests/bpf/require.h"
 
 #define MAX_CPUS 512
 
@@ -392,8 +393,6 @@ static void the_feature_tells_growth_by_type(void **state)
 
 int main(void)
 {
-    const char *require = getenv("RETRIEVER_TEST_REQUIRE_BPF");
-    struct loader_cause cause = {.why = ""};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             what_nobody_reads_in_time_is_counted_as_lost, set_up, tear_down),
@@ -407,9 +406,6 @@ int main(void)
                                         set_up, tear_down),
     };
 
-    if (loader_probe(&cause, NULL) != 0) {
-        print_message("skipped: %s; %s\n", cause.why, cause.remedy);
-        return require != NULL && strcmp(require, "1") == 0 ? 1 : 77;
-    }
+    require_bpf();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,11 +29,13 @@
 
 static _Atomic uint64_t n_collects, n_last, n_closed, n_seen;
 static _Atomic uint64_t lines_each; /* of one collect() */
+static _Atomic uint32_t is_busy;
 
 static int busy_open(void **self, const struct feature_env *env,
                      struct loader_cause *cause)
 {
     (void)cause;
+    assert_int_equal(is_busy, 1);
     *self = (void *)(uintptr_t)env->workload_pid;
     return 0;
 }
@@ -49,6 +51,7 @@ static void busy_event(void *self, const struct event_hdr *ev)
 static void busy_collect(void *self, struct lines *out, bool last)
 {
     (void)self;
+    assert_int_equal(is_busy, 1);
     for (uint64_t i = atomic_load(&lines_each); i > 0; i--) {
         char tags[32];
 
@@ -63,6 +66,7 @@ static void busy_collect(void *self, struct lines *out, bool last)
 static void busy_close(void *self)
 {
     (void)self;
+    assert_int_equal(is_busy, 1);
     atomic_fetch_add(&n_closed, 1);
 }
 
@@ -196,6 +200,7 @@ static int set_up(void **state)
         .ring_bytes = 65536,
         .max_delay_ms = 100,
         .workload_pid = 77,
+        .busy = &is_busy,
     };
 
     assert_non_null(f);
@@ -235,6 +240,7 @@ static int tear_down(void **state)
     struct fixture *f = *state;
 
     kernel_end(f->kernel, NULL, NULL);
+    assert_int_equal(is_busy, 0);
     if (f->reader != NULL) {
         reader_order(f->reader, READER_QUIT, 0);
         reader_join(f->reader, NULL, NULL);
@@ -327,6 +333,7 @@ static void an_end_does_not_wait_for_room(void **state)
 
     atomic_store(&lines_each, N_LINES);
     assert_int_equal(kernel_start(f->kernel), 0);
+    until(f, KERNEL_RUNNING);
     kernel_want(f->kernel, KERNEL_STOPPED);
     while (spsc_n(&l->packets) < KERNEL_PACKETS) {
         assert_int_equal(poll(&bell, 1, 10000), 1);
@@ -397,20 +404,20 @@ static void what_is_off_says_why(void **state)
     assert_string_equal(s.features[2].cause.reason, "no_memory");
 
     buf_init(&out, 1 << 16);
-    kernel_report(f->kernel, EBPF_AUTO, false, &out);
+    kernel_report(f->kernel, EBPF_AUTO, NULL, false, &out);
     assert_non_null(strstr(buf_cstr(&out), "refused    off"));
     assert_non_null(strstr(buf_cstr(&out), "the test refused it"));
     assert_non_null(strstr(buf_cstr(&out), "-> grant CAP_BPF"));
     assert_non_null(strstr(buf_cstr(&out), "busy       on"));
     buf_fini(&out);
     buf_init(&out, 1 << 16);
-    kernel_report(f->kernel, EBPF_AUTO, true, &out);
+    kernel_report(f->kernel, EBPF_AUTO, NULL, true, &out);
     assert_non_null(strstr(buf_cstr(&out), "{\"enabled\":\"auto\","));
     assert_non_null(strstr(buf_cstr(&out), "\"reason\":\"no_privilege\""));
     buf_fini(&out);
     buf_init(&out, 1 << 16);
-    kernel_report(NULL, EBPF_OFF, false, &out);
-    assert_non_null(strstr(buf_cstr(&out), "set ebpf.enabled: auto"));
+    kernel_report(NULL, EBPF_OFF, &s.features[0].cause, false, &out);
+    assert_non_null(strstr(buf_cstr(&out), "the test refused it"));
     buf_fini(&out);
 }
 
