@@ -294,16 +294,10 @@ bool drop_senders_top(struct drop_senders *s, char *line, size_t size)
     n = by_news(e);
     sum = tell(s);
     describe(e, &who);
-    if (who.pid != 0)
-        (void)snprintf(line, size,
-                       "%s could not take all datagrams n=%" PRIu64
-                       " top_pid=%u top_comm=%s top_n=%" PRIu64 " tags=%s",
-                       transport_names[who.transport], sum, who.pid, who.comm,
-                       n, who.tags);
-    else
-        (void)snprintf(line, size,
-                       "%s could not take all datagrams n=%" PRIu64
-                       " top_address=%s top_n=%" PRIu64,
-                       transport_names[who.transport], sum, who.address, n);
+    (void)snprintf(line, size,
+                   "senders lost datagrams n=%" PRIu64 " top_n=%" PRIu64
+                   " transport=%s pid=%u comm=%s address=%s tags=%s",
+                   sum, n, transport_names[who.transport], who.pid, who.comm,
+                   who.address, who.tags);
     return true;
 }

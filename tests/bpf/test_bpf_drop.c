@@ -388,7 +388,8 @@ static void the_report_names_the_worst_first(void **state)
                      r->senders[0].refused + r->senders[1].refused);
     assert_int_equal(report.unknown[DROP_UDS].packets, 0);
     assert_true(drop_top(r->self, line, sizeof(line)));
-    (void)snprintf(want, sizeof(want), "top_pid=%d top_comm=test_bpf_drop ",
+    (void)snprintf(want, sizeof(want),
+                   "transport=uds pid=%d comm=test_bpf_drop ",
                    r->senders[1].pid);
     assert_non_null(strstr(line, want));
     assert_false(drop_top(r->self, line, sizeof(line)));

@@ -49,12 +49,21 @@ class Losses(harness.Case):
                                 stdout=subprocess.PIPE)
 
     def test_each_sender_is_told_what_it_lost(self):
+        self.lose({"udp.a": 3000, "udp.b": 200, "uds.a": 2000,
+                   "uds.b": 1200}, "off")
+
+    def test_what_the_tap_takes_is_not_lost(self):
+        """The kernel counts it as dropped. So many that they take longer than a
+        stopped reader counts as alive."""
+        self.lose({"udp.a": 80000, "udp.b": 200, "uds.a": 80000,
+                   "uds.b": 1200}, "auto")
+
+    def lose(self, sent, tap):
         intake = self.intake()
-        agent = self.counting_agent(intake)
+        agent = self.counting_agent(intake, DD_DOGSTATSD_TAP=tap)
         worker = agent.worker_pid()
         if worker is None:
             self.skip("there is no worker beside the keeper to be stopped")
-        sent = {"udp.a": 3000, "udp.b": 200, "uds.a": 2000, "uds.b": 1200}
         os.kill(worker, signal.SIGSTOP)
         try:
             senders = {

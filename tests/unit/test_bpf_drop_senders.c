@@ -210,8 +210,9 @@ static void an_unknown_process_has_an_address(void **state)
     assert_string_equal(report.top[1].address, "[::1]:4711");
     assert_string_equal(report.top[2].address, "10.1.2.3");
     assert_true(drop_senders_top(*state, line, sizeof(line)));
-    assert_string_equal(line, "udp could not take all datagrams n=6 "
-                              "top_address=127.0.0.1:4711 top_n=3");
+    assert_string_equal(line,
+                        "senders lost datagrams n=6 top_n=3 transport=udp "
+                        "pid=0 comm= address=127.0.0.1:4711 tags=");
 }
 
 static void the_log_names_who_lost_most_since_it_last_did(void **state)
@@ -222,12 +223,13 @@ static void the_log_names_who_lost_most_since_it_last_did(void **state)
     (void)reading(*state, 1, 100);
     (void)reading(*state, 2, 10);
     assert_true(drop_senders_top(*state, line, sizeof(line)));
-    assert_non_null(strstr(line, " n=110 top_pid=1 top_comm=app top_n=100 "));
+    assert_non_null(
+        strstr(line, " n=110 top_n=100 transport=udp pid=1 comm=app "));
     assert_false(drop_senders_top(*state, line, sizeof(line)));
     (void)reading(*state, 1, 101);
     (void)reading(*state, 2, 15);
     assert_true(drop_senders_top(*state, line, sizeof(line)));
-    assert_non_null(strstr(line, " n=6 top_pid=2 top_comm=app top_n=5 "));
+    assert_non_null(strstr(line, " n=6 top_n=5 transport=udp pid=2 comm=app "));
 }
 
 int main(void)
