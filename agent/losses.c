@@ -42,9 +42,11 @@ void losses_collected(void *arg, void *drop)
     struct losses *l = arg;
     uint64_t now_ns = clock_mono_ns(&clock_real);
     char line[DROP_TAGS_BYTES + 256];
+    struct drop_report report;
 
+    drop_report(drop, &report); /* takes a while: nobody waits for it */
     (void)pthread_mutex_lock(&l->lock);
-    drop_report(drop, &l->report);
+    l->report = report;
     l->known = true;
     (void)pthread_mutex_unlock(&l->lock);
     if (l->told_ns != 0 && now_ns - l->told_ns < TELL_EACH_NS)

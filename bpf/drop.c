@@ -248,7 +248,8 @@ static void read_sender(struct drop *d, struct lines *out,
                 e->tags != NULL ? e->tags : "");
 }
 
-static void read_senders(struct drop *d, struct lines *out)
+/* False: not all of them. */
+static bool read_senders(struct drop *d, struct lines *out)
 {
     uint32_t at, n;
     void *from = NULL;
@@ -259,11 +260,12 @@ static void read_senders(struct drop *d, struct lines *out)
         rc = bpf_map_lookup_batch(d->senders_fd, from, &at, d->keys, d->values,
                                   &n, NULL);
         if (rc != 0 && rc != -ENOENT)
-            return;
+            return false;
         for (uint32_t i = 0; i < n; i++)
             read_sender(d, out, &d->keys[i], &d->values[i]);
         from = &at;
     } while (rc == 0);
+    return true;
 }
 
 static void remove_sender(void *arg, const struct drop_key *key)
@@ -277,6 +279,7 @@ static void drop_collect(void *self, struct lines *out, bool last)
 {
     struct drop *d = self;
     struct drop_total total;
+    bool all;
 
     if (last)
         detach(d);
@@ -284,8 +287,9 @@ static void drop_collect(void *self, struct lines *out, bool last)
         if (bpf_map_lookup_elem(d->totals_fd, &i, &total) == 0)
             drop_senders_total(d->senders, i, &total);
     }
-    read_senders(d, out);
-    for (uint32_t i = 0; i < DROP_N_TRANSPORTS; i++) {
+    all = read_senders(d, out);
+    /* A sender that was not read is not unknown: its loss would count again. */
+    for (uint32_t i = 0; (all || last) && i < DROP_N_TRANSPORTS; i++) {
         drop_senders_unknown(d->senders, i, &total);
         write_lines(out, i, &total, 0, "");
     }
