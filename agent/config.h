@@ -160,6 +160,7 @@ struct config {
     uint32_t ebpf_ring_bytes;
     uint32_t ebpf_max_delay_ms;
     bool ebpf_per_cpu_stats;
+    bool ebpf_drop_client_pid;
 
     /* Where each value came from; private to config*.c. */
     struct config_origins *origins;

@@ -116,6 +116,7 @@ static void wire_forwarder(struct wiring *w, const struct worker_env *env)
 static void wire_features(struct wiring *w, const struct config *c)
 {
     w->features.self.per_cpu = c->ebpf_per_cpu_stats;
+    w->features.drop.client_pid = c->ebpf_drop_client_pid;
 }
 
 int wiring_init(struct wiring *w, const struct worker_env *env)

@@ -36,10 +36,56 @@ struct css_set {
 };
 
 struct task_struct {
+    unsigned int flags;
     int pid;
     int tgid;
+    struct task_struct *group_leader;
+    __u64 start_boottime;
     struct css_set *cgroups;
     char comm[16];
+};
+
+/* ---- Sockets and packets ------------------------------------------------ */
+
+struct ns_common {
+    unsigned int inum;
+};
+
+struct net {
+    struct ns_common ns;
+};
+
+typedef struct {
+    struct net *net;
+} possible_net_t;
+
+struct net_device {
+    possible_net_t nd_net;
+};
+
+typedef struct {
+    __s64 counter;
+} atomic64_t;
+
+struct sock_common {
+    unsigned short skc_family;
+    atomic64_t skc_cookie;
+};
+
+struct sock {
+    struct sock_common __sk_common;
+};
+
+struct unix_sock {
+    struct sock *peer;
+};
+
+struct sk_buff {
+    struct net_device *dev;
+    int skb_iif;
+    __u16 transport_header;
+    __u16 network_header;
+    unsigned char *head;
 };
 
 #pragma clang attribute pop

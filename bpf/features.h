@@ -10,6 +10,7 @@
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
+#include "bpf/drop.h"
 #include "bpf/feature.h"
 #include "bpf/self.h"
 
@@ -18,6 +19,7 @@
 /** One member for each feature that has options. */
 struct feature_opts {
     struct self_opts self;
+    struct drop_opts drop;
 };
 
 /** In the order in which they are opened; NULL ends it. A build without kernel
