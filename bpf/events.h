@@ -100,19 +100,37 @@ struct event_process {
     __u32
         ns_tgid; /* hdr.tgid in our own pid namespace; 0 = not visible there */
     __u32 pad;
-    __u64 start_ns; /* with tgid, the identity of a process */
+    __u64 start_ns; /* since boot; with tgid, the identity of a process */
     char comm[16];
 };
+
+#define EXIT_OOM_KILLED 1u /* the kernel chose it as it ran out of memory */
 
 struct event_exit {
     struct event_hdr hdr;
     __u32 ppid;
     __u32 family;
-    __s32 exit_code; /* as in task_struct: status << 8 | signal */
+    __u16 exit_code; /* as wait(2) tells it: status << 8 | signal */
+    __u16 flags;
     __u32 ns_tgid;
     __u64 start_ns;
-    __u64 run_ns;
+    __u64 run_ns; /* from its start to its end */
     char comm[16];
+};
+
+/** Value of the map life_watched, by tgid: whose FORK and EXIT are told. Children
+ *  of a watched process are watched, with the same value; its end removes it. */
+struct life_watch {
+    __u32 family; /* 0 = none */
+    __u32 flags;  /* EXIT_*; life.bpf.c's */
+};
+
+/** Constants of life.bpf.c. */
+struct life_config {
+    __u32 pidns_inode; /* of our own pid namespace */
+    __s32 subsys;      /* cgroups_subsys() */
+    __u32 own_tgid;    /* whose records nobody wants */
+    __u32 all; /* FORK and EXIT of all processes, not the watched only */
 };
 
 enum event_env_op {
@@ -188,6 +206,8 @@ EVENTS_ASSERT(tap_record, 16);
 EVENTS_ASSERT(event_hdr, 32);
 EVENTS_ASSERT(event_process, 72);
 EVENTS_ASSERT(event_exit, 80);
+EVENTS_ASSERT(life_watch, 8);
+EVENTS_ASSERT(life_config, 16);
 EVENTS_ASSERT(event_env, 56);
 EVENTS_ASSERT(event_cgroup, 304);
 EVENTS_ASSERT(event_active, 56);

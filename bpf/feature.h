@@ -25,6 +25,7 @@ struct feature_env {
     int events_fd; /* the ring that EVENT_* records go to; -1 = none */
     int events_control_fd;
     int events_stats_fd;     /* event_stats */
+    int watched_fd;          /* life_watched (life.h); -1 = none */
     struct cgroups *cgroups; /* names of cgroups */
     uint32_t own_tgid;       /* of the agent's worker, initial namespace */
     uint32_t workload_pid;   /* of the job of `exec`; 0 = none */

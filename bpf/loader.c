@@ -18,12 +18,14 @@
 #define MODULE "bpf"
 
 extern const unsigned char bpf_tap_begin[], bpf_tap_end[];
+extern const unsigned char bpf_life_begin[], bpf_life_end[];
 
 static const struct {
     const char *name;
     const unsigned char *begin, *end;
 } objects[LOADER_N] = {
     [LOADER_TAP] = {"tap", bpf_tap_begin, bpf_tap_end},
+    [LOADER_LIFE] = {"life", bpf_life_begin, bpf_life_end},
 };
 
 static int print(enum libbpf_print_level level, const char *fmt, va_list args)

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options of all features.
+ *
+ * Thread:  written before the features are opened.
+ * Memory:  plain data.
+ * Promise: features read their own member only.
+ */
+#ifndef RETRIEVER_BPF_FEATURES_H
+#define RETRIEVER_BPF_FEATURES_H
+
+#include "bpf/life.h"
+
+struct feature_opts {
+    struct life_opts life;
+};
+
+#endif
