@@ -63,7 +63,14 @@ struct signal_struct {
     int group_exit_code;
 };
 
+struct bpf_local_storage;
+
 struct task_struct {
+    unsigned int __state;
+    int on_cpu;
+    unsigned long nvcsw;
+    unsigned long nivcsw;
+    struct bpf_local_storage *bpf_storage;
     int pid;
     int tgid;
     int exit_code;

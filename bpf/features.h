@@ -9,9 +9,11 @@
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
+#include "bpf/activity.h"
 #include "bpf/life.h"
 
 struct feature_opts {
+    struct activity_opts activity;
     struct life_opts life;
 };
 

@@ -9,11 +9,10 @@
  * themselves the last.
  */
 #include "bpf/emit.bpf.h"
+#include "bpf/task.bpf.h"
 
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
-#define MAX_LEVEL 32        /* of pid namespaces, in the kernel */
 #define SIGNAL_GROUP_EXIT 4 /* signal->flags: group_exit_code counts */
 
 volatile const struct life_config life_config;
@@ -25,48 +24,6 @@ struct {
     __type(value, struct life_watch);
 } life_watched SEC(".maps");
 
-/* Older kernels: */
-struct task_struct___real_start {
-    __u64 real_start_time;
-} __attribute__((preserve_access_index));
-
-static __always_inline __u64 start_of(struct task_struct *leader)
-{
-    struct task_struct___real_start *old = (void *)leader;
-
-    if (bpf_core_field_exists(leader->start_boottime))
-        return BPF_CORE_READ(leader, start_boottime);
-    return BPF_CORE_READ(old, real_start_time);
-}
-
-/* The id by which our own pid namespace knows a process; 0 = it does not. */
-static __always_inline __u32 tgid_for_us(struct task_struct *leader)
-{
-    struct pid *p = BPF_CORE_READ(leader, thread_pid);
-    __u32 level = BPF_CORE_READ(p, level);
-    void *at = (void *)p + bpf_core_field_offset(struct pid, numbers);
-
-    for (__u32 i = 0; i <= level && i < MAX_LEVEL; i++) {
-        struct upid *u = at;
-
-        if (BPF_CORE_READ(u, ns, ns.inum) == life_config.pidns_inode)
-            return BPF_CORE_READ(u, nr);
-        at += bpf_core_type_size(struct upid);
-    }
-    return 0;
-}
-
-static __always_inline __u64 cgroup_of(struct task_struct *t)
-{
-    struct css_set *set = BPF_CORE_READ(t, cgroups);
-    struct cgroup_subsys_state *css;
-
-    if (life_config.subsys < 0)
-        return BPF_CORE_READ(set, dfl_cgrp, kn, id);
-    bpf_core_read(&css, sizeof(css), &set->subsys[life_config.subsys & 15]);
-    return BPF_CORE_READ(css, cgroup, kn, id);
-}
-
 static __always_inline void fill_process(struct event_process *e,
                                          struct task_struct *t,
                                          const struct life_watch *w)
@@ -75,12 +32,12 @@ static __always_inline void fill_process(struct event_process *e,
 
     e->hdr.tgid = BPF_CORE_READ(t, tgid);
     e->hdr.tid = BPF_CORE_READ(t, pid);
-    e->hdr.cgid = cgroup_of(t);
+    e->hdr.cgid = task_cgroup(t, life_config.subsys);
     e->ppid = BPF_CORE_READ(t, real_parent, tgid);
     e->family = w ? w->family : 0;
-    e->ns_tgid = tgid_for_us(leader);
+    e->ns_tgid = task_ns_tgid(leader, life_config.pidns_inode);
     e->pad = 0;
-    e->start_ns = start_of(leader);
+    e->start_ns = task_start_ns(leader);
     BPF_CORE_READ_INTO(&e->comm, t, comm);
 }
 
@@ -158,13 +115,13 @@ int BPF_PROG(life_exit, struct task_struct *t)
         return 0;
     e->hdr.tgid = tgid;
     e->hdr.tid = t->pid;
-    e->hdr.cgid = cgroup_of(t);
+    e->hdr.cgid = task_cgroup(t, life_config.subsys);
     e->ppid = BPF_CORE_READ(leader, real_parent, tgid);
     e->family = was.family;
     e->exit_code = exit_code_of(leader);
     e->flags = was.flags;
-    e->ns_tgid = tgid_for_us(leader);
-    e->start_ns = start_of(leader);
+    e->ns_tgid = task_ns_tgid(leader, life_config.pidns_inode);
+    e->start_ns = task_start_ns(leader);
     e->run_ns = bpf_ktime_get_boot_ns() - e->start_ns;
     BPF_CORE_READ_INTO(&e->comm, leader, comm);
     event_submit(e, w != NULL);
