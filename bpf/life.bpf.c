@@ -8,7 +8,7 @@
  * threads removes it from the map, which is one, although several may find
  * themselves the last.
  */
-#include "bpf/emit.bpf.h"
+#include "bpf/events.bpf.h"
 #include "bpf/task.bpf.h"
 
 #include <bpf/bpf_tracing.h>
