@@ -233,8 +233,7 @@ int BPF_PROG(activity_wakeup_new, struct task_struct *t)
 
 /* ---- Birth and death ----------------------------------------------------- */
 
-static __always_inline void leave(struct task_struct *t, struct member *m,
-                                  struct activity_family *f)
+static __always_inline void leave(struct member *m, struct activity_family *f)
 {
     if (__sync_lock_test_and_set(&m->exited, 1) == 0)
         __sync_fetch_and_add(&f->n_threads, -1);
@@ -286,7 +285,7 @@ int BPF_PROG(activity_exit, struct task_struct *t)
     f = family_of(m);
     if (!f)
         return 0;
-    leave(t, m, f);
+    leave(m, f);
     if (t->signal->live.counter != 0)
         return 0;
     leader = bpf_task_storage_get(&members, t->group_leader, NULL, 0);
@@ -306,30 +305,35 @@ struct bpf_iter__task {
     struct task_struct *task;
 } __attribute__((preserve_access_index));
 
-/* A task of a watched process that is in no family yet. */
+/* A task of a watched process that is in no family yet. A main thread that has ended
+ * stands for its process as long as others go on. */
 static __always_inline int join(struct task_struct *t, __u32 family,
                                 __u64 now_ns)
 {
     struct activity_family *f = bpf_map_lookup_elem(&families, &family);
+    int is_leader = t->pid == t->tgid, has_ended = t->flags & PF_EXITING;
     struct member *m;
 
-    if (!f || t->flags & PF_EXITING)
+    if (!f || (has_ended && !(is_leader && t->signal->live.counter > 0)))
         return 0;
     m = bpf_task_storage_get(&members, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!m || m->family)
         return 0;
     m->on_ns = t->on_cpu ? now_ns : 0;
-    __sync_fetch_and_add(&f->n_threads, 1);
-    if (t->pid == t->tgid)
+    m->exited = has_ended != 0;
+    if (!has_ended)
+        __sync_fetch_and_add(&f->n_threads, 1);
+    if (is_leader)
         __sync_fetch_and_add(&f->n_processes, 1);
     m->family = family;
     if (is_runnable(t))
         up(m, f, now_ns);
-    /* What it did meanwhile, the hooks may have missed. */
-    if (!is_runnable(t) && !t->on_cpu)
+    /* If it fell asleep or ended meanwhile, the hooks did not know it yet. If it
+     * only meant to, they count it again when it goes on. */
+    if (!is_runnable(t))
         down(m, f, now_ns);
     if (t->flags & PF_EXITING)
-        leave(t, m, f);
+        leave(m, f);
     return 1;
 }
 

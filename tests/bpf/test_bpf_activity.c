@@ -5,6 +5,7 @@
  */
 #include "tests/bpf/rig.h"
 
+#include <bpf/bpf.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,14 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_ARGS 6
-
 static struct rig rig;
-static struct family_rule rule = {.name = "known", .comm = "bpf_family"};
+/* By a variable that only our own families have, and inherit. */
+static struct family_rule rule = {.name = "known"};
 
 /* A family that runs, and what its lines have summed up to. */
 struct run {
@@ -78,6 +79,7 @@ static void start(struct run *r, const char *what, const char *a, const char *b,
         (void)dup2(out[1], 1);
         for (int fd = 3; fd < 256; fd++)
             (void)close(fd);
+        (void)putenv(rule.env);
         (void)execl(FAMILY_PATH, "bpf_family", what, a, b, c, NULL);
         _exit(9);
     }
@@ -260,6 +262,7 @@ static void a_leader_may_leave_first(void **state)
     get_answer(&r, 5000);
     assert_true(rig_until(&rig, is_idle, &r, 5000));
     assert_true(r.to_active == 1 && r.to_idle == 1);
+    assert_true(r.n_processes == 1 && r.n_threads == 1);
     assert_int_equal(WEXITSTATUS(end(&r)), 5);
     assert_true(rig_until(&rig, is_gone, &r, 5000));
     assert_true(r.n_exits == 1 && r.n_threads == 0);
@@ -321,6 +324,25 @@ static void lost_records_are_told_without_status(void **state)
 
 /* Started before the features: three processes of three threads, found in /proc,
  * whose root is the eldest. */
+static void a_process_without_its_leader_joins(void **state)
+{
+    struct run r;
+
+    (void)state;
+    rig.opts.activity.n_rules = 0;
+    start(&r, "leader", NULL, NULL, NULL);
+    go(&r);
+    get_answer(&r, 5000);
+    rig.env.workload_pid = (uint32_t)r.pid;
+    add_features();
+    settle(&r);
+    collect(&r, false);
+    assert_true(r.n_processes == 1 && r.n_threads == 1);
+    assert_int_equal(WEXITSTATUS(end(&r)), 5);
+    assert_true(rig_until(&rig, is_gone, &r, 5000));
+    assert_true(r.n_exits == 1 && r.n_threads == 0);
+}
+
 static void what_runs_already_joins(void **state)
 {
     struct run r;
@@ -386,6 +408,127 @@ static void ends_are_told_with_signal_and_role(void **state)
     assert_int_equal(n, 1);
 }
 
+/* In a memory cgroup of 16 MiB it wants 64. */
+static void the_oom_killer_is_named(void **state)
+{
+    static const char dir[] = "/sys/fs/cgroup/memory/retriever_test_oom";
+    char path[128];
+    struct run r;
+    unsigned int n;
+    FILE *f;
+
+    (void)state;
+    if (mkdir(dir, 0700) != 0) {
+        (void)fprintf(stderr, "skipped: no memory cgroup can be made here\n");
+        skip();
+    }
+    (void)snprintf(path, sizeof(path), "%s/memory.limit_in_bytes", dir);
+    f = fopen(path, "w");
+    if (f != NULL) {
+        (void)fputs("16777216", f);
+        (void)fclose(f);
+    }
+    add_features();
+    start(&r, "hog", "67108864", NULL, NULL);
+    (void)snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+    f = fopen(path, "w");
+    if (f != NULL) {
+        (void)fprintf(f, "%d", r.pid);
+        (void)fclose(f);
+    }
+    if (rig_until(&rig, is_idle, &r, 10000))
+        go(&r);
+    (void)end(&r);
+    assert_int_equal(rmdir(dir), 0);
+    assert_true(rig_until(&rig, is_gone, &r, 5000));
+    assert_true(r.n_exits == 1);
+    (void)rig_sum(&rig, "process.exit", "signal:9,oom_killed:true", &n);
+    assert_int_equal(n, 1);
+}
+
+/* Kernel map of the feature, by name; the newest. */
+static int find_map(const char *name)
+{
+    uint32_t id = 0;
+    int found = -1;
+
+    while (bpf_map_get_next_id(id, &id) == 0) {
+        struct bpf_map_info info = {0};
+        uint32_t len = sizeof(info);
+        int fd = bpf_map_get_fd_by_id(id);
+
+        if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
+            strcmp(info.name, name) == 0) {
+            if (found >= 0)
+                (void)close(found);
+            found = fd;
+        } else if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    return found;
+}
+
+/* A task that counts as runnable and sleeps: as if its switch had been missed. */
+static void a_miscount_is_repaired(void **state)
+{
+    struct run r;
+    struct activity_family f;
+    uint32_t member[8] = {0}, family = 1;
+    unsigned int n;
+    int members, families, pidfd;
+
+    (void)state;
+    add_features();
+    start(&r, "cycles", "1", "1", "1");
+    settle(&r);
+    members = find_map("members");
+    families = find_map("families");
+    pidfd = (int)syscall(SYS_pidfd_open, r.pid, 0);
+    assert_true(members >= 0 && families >= 0 && pidfd >= 0);
+    assert_int_equal(bpf_map_lookup_elem(members, &pidfd, member), 0);
+    assert_int_equal(member[0], family);
+    assert_int_equal(member[1], 0); /* counted */
+    member[1] = 1;
+    assert_int_equal(bpf_map_update_elem(members, &pidfd, member, BPF_ANY), 0);
+    assert_int_equal(bpf_map_lookup_elem(families, &family, &f), 0);
+    f.word++;
+    assert_int_equal(bpf_map_update_elem(families, &family, &f, BPF_ANY), 0);
+    collect(&r, false);
+    assert_true(r.state == 1);
+    collect(&r, false);
+    assert_true(rig_sum(&rig, "retriever.ebpf.activity.repaired", NULL, &n) ==
+                1);
+    assert_true(rig_until(&rig, is_idle, &r, 5000));
+    (void)close(members);
+    (void)close(families);
+    (void)close(pidfd);
+    assert_int_equal(end(&r), 0);
+}
+
+static void descendants_are_called_by_their_names(void **state)
+{
+    struct run r;
+    unsigned int n;
+
+    (void)state;
+    (void)snprintf(rule.skill[0], sizeof(rule.skill[0]), "tru*");
+    rule.n_skill = 1;
+    add_features();
+    start(&r, "cycles", "2", "1", "1");
+    settle(&r);
+    go(&r);
+    get_answer(&r, 5000);
+    rig_collect(&rig, false);
+    rule.n_skill = 0;
+    assert_true(rig_sum(&rig, "process.exec", "family:known,process_type:skill",
+                        &n) == 2);
+    assert_true(rig_sum(&rig, "process.exit",
+                        "family:known,process_type:skill,exit_code:0",
+                        &n) == 2);
+    assert_int_equal(end(&r), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_rig, close_rig)
@@ -395,11 +538,17 @@ int main(void)
         TEST(a_leader_may_leave_first),
         TEST(a_storm_of_forks_is_counted_exactly),
         TEST(lost_records_are_told_without_status),
+        TEST(a_process_without_its_leader_joins),
         TEST(what_runs_already_joins),
         TEST(the_job_is_a_family_by_itself),
         TEST(ends_are_told_with_signal_and_role),
+        TEST(the_oom_killer_is_named),
+        TEST(a_miscount_is_repaired),
+        TEST(descendants_are_called_by_their_names),
     };
 
     rig_require_bpf();
+    (void)snprintf(rule.env, sizeof(rule.env), "RETRIEVER_TEST_FAMILY=%d",
+                   getpid());
     return cmocka_run_group_tests_name("bpf_activity", tests, NULL, NULL);
 }

@@ -213,15 +213,25 @@ static void sums_do_not_depend_on_when_one_asks(void **state)
     }
 }
 
+struct text {
+    char bytes[2000];
+    size_t n;
+};
+
 static void collect_text(void *arg, const char *packet, size_t n)
 {
-    strncat(arg, packet, n);
+    struct text *t = arg;
+
+    assert_true(t->n + n < sizeof(t->bytes));
+    memcpy(t->bytes + t->n, packet, n);
+    t->n += n;
+    t->bytes[t->n] = '\0';
 }
 
 static void ends_are_told_by_status(void **state)
 {
     static struct activity_exits e;
-    char text[2000] = "";
+    struct text text = {0};
     struct lines lines;
 
     (void)state;
@@ -231,21 +241,22 @@ static void ends_are_told_by_status(void **state)
     activity_exits_add(&e, 1, FAMILY_TOOL, 9, EXIT_OOM_KILLED);
     activity_exits_add(&e, 1, FAMILY_SKILL, 11 | 0x80, 0); /* a core */
     activity_exits_add(&e, 2, FAMILY_TOOL, 0, 0);
-    lines_init(&lines, collect_text, text);
+    lines_init(&lines, collect_text, &text);
     activity_exits_report(&e, 1, &lines, "family:a");
     lines_flush(&lines);
     assert_string_equal(
-        text, "process.exit:1|c|#family:a,process_type:agent,exit_code:0\n"
-              "process.exit:2|c|#family:a,process_type:tool,exit_code:3\n"
-              "process.exit:1|c|#family:a,process_type:tool,signal:9,"
-              "oom_killed:true\n"
-              "process.exit:1|c|#family:a,process_type:skill,signal:11\n");
+        text.bytes,
+        "process.exit:1|c|#family:a,process_type:agent,exit_code:0\n"
+        "process.exit:2|c|#family:a,process_type:tool,exit_code:3\n"
+        "process.exit:1|c|#family:a,process_type:tool,signal:9,"
+        "oom_killed:true\n"
+        "process.exit:1|c|#family:a,process_type:skill,signal:11\n");
 }
 
 static void ends_beyond_the_bound_are_counted(void **state)
 {
     static struct activity_exits e;
-    char text[2000] = "";
+    struct text text = {0};
     struct lines lines;
 
     (void)state;
@@ -253,11 +264,11 @@ static void ends_beyond_the_bound_are_counted(void **state)
         activity_exits_add(&e, 1, FAMILY_TOOL, (uint16_t)i, 0);
     for (uint32_t i = 0; i < 5; i++)
         activity_exits_add(&e, 2, FAMILY_TOOL, (uint16_t)(i << 8), 0);
-    lines_init(&lines, collect_text, text);
+    lines_init(&lines, collect_text, &text);
     activity_exits_report(&e, 2, &lines, "family:b");
     lines_flush(&lines);
     assert_string_equal(
-        text,
+        text.bytes,
         "process.exit:5|c|#family:b,process_type:unknown,exit_code:other\n");
     activity_exits_clear(&e);
     activity_exits_report(&e, 2, &lines, "family:b");
