@@ -19,10 +19,11 @@ enum transport {
     TRANSPORT_UDS,
     TRANSPORT_UDS_STREAM,
     TRANSPORT_TCP,
+    TRANSPORT_KERNEL, /* what the agent measures itself: no datagrams */
     TRANSPORT_N
 };
 
-/** "udp", "uds", "uds_stream", "tcp". */
+/** "udp", "uds", "uds_stream", "tcp", "kernel". */
 const char *transport_name(enum transport t);
 
 enum filter_reason { FILTER_DISABLED /* enable_payloads.* */, FILTER_N };
@@ -36,15 +37,16 @@ struct ingest_counts {
     uint64_t bytes;
     uint64_t received[TRANSPORT_N]; /* samples, rejected lines included */
     uint64_t aggregated;
-    uint64_t folded; /* of aggregated: into an overflow series */
 
+    uint64_t folded; /* of aggregated: into an overflow series */
     uint64_t closed; /* of aggregated: in parts that were closed */
     uint64_t rejected[DSD_N_RESULTS];
     uint64_t filtered[FILTER_N];
     uint64_t events, checks;                   /* accepted */
     uint64_t events_rejected, checks_rejected; /* lines; not in rejected[] */
     uint64_t events_closed, checks_closed;
-    uint64_t damaged;          /* samples lost to a damaged region */
+    uint64_t damaged;   /* samples lost to a damaged region */
+    uint64_t ring_busy; /* samples: records that a sender did not finish */
     uint64_t damaged_contexts; /* folded into an overflow series for that */
     uint64_t delivered_old;    /* samples stamped older than 1 h, sent anyway */
     uint64_t bad_rate, bad_utf8, clipped_tags, clipped_hosts;

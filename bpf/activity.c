@@ -56,7 +56,7 @@ struct family {
 };
 
 struct activity {
-    const struct feature_env *env;
+    struct feature_env env;
     const struct activity_opts *opts;
     struct activity_kernel kernel;
     struct lineage *lineage;
@@ -145,7 +145,7 @@ static uint32_t begin(struct activity *a, struct lineage_id id,
                       uint32_t ns_tgid, uint64_t cgid,
                       const struct family_rule *rule)
 {
-    struct cgroups *cgroups = a->env->cgroups;
+    struct cgroups *cgroups = a->env.cgroups;
     const char *container = cgroups != NULL ? cgroups_tags(cgroups, cgid) : "";
     uint32_t family = find_by_container(a, rule, container);
     struct activity_family f;
@@ -284,8 +284,8 @@ static void on_exec(struct activity *a, const struct event_process *e)
     struct family_facts facts;
     char comm[17];
 
-    if (family == 0 && a->env->workload_pid != 0 &&
-        e->ns_tgid == a->env->workload_pid) {
+    if (family == 0 && a->env.workload_pid != 0 &&
+        e->ns_tgid == a->env.workload_pid) {
         family = begin(a, id, e->ns_tgid, e->hdr.cgid, NULL);
     } else if (family == 0 && a->opts->n_rules > 0) {
         (void)snprintf(comm, sizeof(comm), "%.16s", e->comm);
@@ -501,8 +501,19 @@ static int activity_open(void **self, const struct feature_env *env,
 
     if (a == NULL)
         goto out;
-    a->env = env;
+    a->env = *env;
     a->opts = options(env);
+    if (a->opts->off) {
+        (void)snprintf(cause->why, sizeof(cause->why),
+                       "ebpf.activity.enabled is false");
+        (void)snprintf(cause->reason, sizeof(cause->reason), LOADER_DISABLED);
+        rc = LOADER_REFUSED;
+        goto out;
+    }
+    if (env->watched_fd < 0) {
+        rc = LOADER_REFUSED; /* no ring: its cause is known */
+        goto out;
+    }
     a->needs = proc_facts_needs(a->opts->rules, a->opts->n_rules);
     threshold_ms = a->opts->idle_threshold_ms != 0 ? a->opts->idle_threshold_ms
                                                    : ACTIVITY_THRESHOLD_MS;

@@ -23,6 +23,7 @@
 #define ACTIVITY_MAX_THRESHOLD_MS 60000
 
 struct activity_opts {
+    bool off;                   /* ebpf.activity.enabled: false */
     uint32_t idle_threshold_ms; /* 1.. ACTIVITY_MAX_THRESHOLD_MS; 0 = default */
     bool pid_tags;              /* root_pid: on all metrics */
     const struct family_rule *rules; /* borrowed until close() */

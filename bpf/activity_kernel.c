@@ -2,7 +2,6 @@
 #include "bpf/activity_kernel.h"
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <string.h>
@@ -11,18 +10,18 @@
 
 #include "bpf/cgroup.h"
 #include "bpf/life.h"
+#include "bpf/probe.h"
 
 #define MAX_WALKS 64
 
 static void choose_switch(struct bpf_object *o)
 {
-    struct btf *btf = tracepoint_btf();
+    int task_at;
     bool state_first =
-        btf != NULL && !tracepoint_takes(btf, "sched_switch", 1, "task_struct");
+        probe_tracepoint("sched_switch", &task_at) > 0 && task_at == 2;
 
     tracepoint_want(o, "activity_switch", !state_first);
     tracepoint_want(o, "activity_switch_state", state_first);
-    btf__free(btf);
 }
 
 /* Needed on each walk; made once, since it takes a moment. */

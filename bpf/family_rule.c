@@ -9,6 +9,7 @@
 #include "agent/base/num.h"
 
 #define KEY "ebpf.activity.families"
+#define BETWEEN " \t;" /* words; the last for lists in variables */
 
 const struct family_rule family_rule_default = {.name = "agent",
                                                 .env = "AGENT_MODE=1"};
@@ -39,8 +40,8 @@ static int refuse(const struct place *at, const char *key, const char *why,
 /* Take the next word off *@line. Returns 1, 0 at the end, or -EINVAL. */
 static int next_word(const char **line, struct word *w, const struct place *at)
 {
-    const char *p = *line + strspn(*line, " \t");
-    size_t n = strcspn(p, "= \t\"");
+    const char *p = *line + strspn(*line, BETWEEN);
+    size_t n = strcspn(p, "=\"" BETWEEN);
     bool quoted = false;
 
     if (*p == '\0')
@@ -50,7 +51,7 @@ static int next_word(const char **line, struct word *w, const struct place *at)
     memcpy(w->key, p, n);
     w->key[n] = '\0';
     p += n + 1;
-    for (n = 0; *p != '\0' && (quoted || (*p != ' ' && *p != '\t')); p++) {
+    for (n = 0; *p != '\0' && (quoted || strchr(BETWEEN, *p) == NULL); p++) {
         if (*p == '"') {
             quoted = !quoted;
             continue;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which processes begin a family, and what their descendants are called. A rule is
- * one line of words `key=value`, a value with blanks in double quotes:
+ * one line of words `key=value`, parted by blanks or `;`, a value with such in
+ * double quotes:
  *
  *   name=agent env=AGENT_MODE=1 sub=claude* skill=skill-* by=process
  *

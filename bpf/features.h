@@ -1,20 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Options of all features.
+ * The features of this build, and the options of each: the rows of
+ * `retriever ebpf status`.
  *
- * Thread:  written before the features are opened.
- * Memory:  plain data.
- * Promise: features read their own member only.
+ * Thread:  none; constant data.
+ * Memory:  options are borrowed by the features for as long as they are open.
+ * Promise: no two features have one name.
  */
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
 #include "bpf/activity.h"
+#include "bpf/feature.h"
 #include "bpf/life.h"
+#include "bpf/self.h"
 
+#define FEATURES_MAX 16
+
+/** One member for each feature that has options. */
 struct feature_opts {
     struct activity_opts activity;
     struct life_opts life;
+    struct self_opts self;
 };
+
+/** In the order in which they are opened; NULL ends it. A build without kernel
+ *  programs has none. */
+extern const struct feature *const feature_table[];
 
 #endif

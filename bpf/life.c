@@ -2,13 +2,13 @@
 #include "bpf/life.h"
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "bpf/cgroup.h"
 #include "bpf/features.h"
+#include "bpf/probe.h"
 #include "bpf/tracepoint.h"
 
 #define MAX_WATCHED (1u << 14)
@@ -35,12 +35,8 @@ uint32_t life_pidns_inode(void)
 
 static int share(struct bpf_object *o, const struct feature_env *env)
 {
-    int rc = loader_share_map(o, "events", env->events_fd);
+    int rc = feature_share_events(o, env);
 
-    if (rc == 0)
-        rc = loader_share_map(o, "events_control", env->events_control_fd);
-    if (rc == 0)
-        rc = loader_share_map(o, "event_stats", env->events_stats_fd);
     if (rc == 0)
         rc = loader_share_map(o, "life_watched", env->watched_fd);
     return rc;
@@ -49,13 +45,11 @@ static int share(struct bpf_object *o, const struct feature_env *env)
 /* The tracepoint of the OOM killer is a luxury. */
 static void choose_victim(struct bpf_object *o)
 {
-    struct btf *btf = tracepoint_btf();
-    bool exists = tracepoint_exists(btf, "mark_victim");
-    bool takes_task = tracepoint_takes(btf, "mark_victim", 0, "task_struct");
+    int task_at;
+    bool exists = probe_tracepoint("mark_victim", &task_at) > 0;
 
-    tracepoint_want(o, "life_victim", exists && takes_task);
-    tracepoint_want(o, "life_victim_pid", exists && !takes_task);
-    btf__free(btf);
+    tracepoint_want(o, "life_victim", exists && task_at == 0);
+    tracepoint_want(o, "life_victim_pid", exists && task_at != 0);
 }
 
 static void life_close(void *self)
@@ -83,6 +77,10 @@ static int life_open(void **self, const struct feature_env *env,
 
     if (l == NULL)
         goto out;
+    if (env->events_fd < 0 || env->watched_fd < 0) {
+        rc = LOADER_REFUSED; /* no ring: its cause is known */
+        goto out;
+    }
     rc = loader_open(&l->object, LOADER_LIFE, cause);
     if (rc != 0)
         goto out;

@@ -9,6 +9,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <linux/bpf.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,35 +46,28 @@ static int print(enum libbpf_print_level level, const char *fmt, va_list args)
     return 0;
 }
 
-void loader_explain(struct loader_cause *out, const char *what, int err)
+/* A program for a raw tracepoint, which is attached nowhere, needs what all others
+ * need. Run by hand it says who runs it: no file does, inside a pid namespace. */
+int loader_probe(struct loader_cause *cause, uint32_t *own_tgid)
 {
-    const char *remedy = "";
+    const struct bpf_insn program[] = {
+        {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_current_pid_tgid},
+        {.code = BPF_ALU64 | BPF_RSH | BPF_K, .dst_reg = BPF_REG_0, .imm = 32},
+        {.code = BPF_JMP | BPF_EXIT},
+    };
+    LIBBPF_OPTS(bpf_test_run_opts, run);
+    int fd =
+        bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "retriever_probe", "GPL",
+                      program, sizeof(program) / sizeof(program[0]), NULL);
 
-    if (err < 0)
-        err = -err;
-    (void)snprintf(out->why, sizeof(out->why), "%s: %s", what, strerror(err));
-    switch (err) {
-    case EPERM:
-    case EACCES:
-        remedy = "grant CAP_BPF and CAP_PERFMON (before Linux 5.8 "
-                 "CAP_SYS_ADMIN); a sandbox may forbid bpf(2) to everybody";
-        break;
-    case ENOSYS:
-        remedy = "this kernel, or sandbox, has no bpf(2)";
-        break;
-    case ESRCH:
-        remedy = "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)";
-        break;
-    case ENOMEM:
-        remedy = "raise the memory limit";
-        break;
-    case EINVAL:
-        remedy = "this kernel is too old for it";
-        break;
-    default:
-        break;
+    if (fd < 0) {
+        loader_explain(cause, "the kernel refused to load a program", errno);
+        return LOADER_REFUSED;
     }
-    (void)snprintf(out->remedy, sizeof(out->remedy), "%s", remedy);
+    if (own_tgid != NULL && bpf_prog_test_run_opts(fd, &run) == 0)
+        *own_tgid = run.retval;
+    (void)close(fd);
+    return 0;
 }
 
 int loader_open(struct bpf_object **out, enum loader_object which,

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tracepoints of the running kernel: which there are, what they are called with,
- * and putting programs on them. Asked from BTF, never from a version number:
- * distributions move things between versions.
+ * Putting the programs of an object on their tracepoints, and taking them off.
  *
  * Thread:  a helper thread.
  * Memory:  links are libbpf's, until tracepoint_detach().
- * Promise: a kernel without BTF has none.
+ * Promise: all of an object's programs are attached, or none.
  */
 #ifndef RETRIEVER_BPF_TRACEPOINT_H
 #define RETRIEVER_BPF_TRACEPOINT_H
@@ -14,7 +12,6 @@
 #include "bpf/loader.h"
 
 struct bpf_link;
-struct btf;
 
 #define TRACEPOINT_MAX_LINKS 8
 
@@ -22,16 +19,6 @@ struct tracepoint_links {
     struct bpf_link *link[TRACEPOINT_MAX_LINKS];
     size_t n;
 };
-
-/** BTF of the running kernel, the caller's to btf__free(); NULL. */
-struct btf *tracepoint_btf(void);
-
-/** @btf NULL: has none. */
-bool tracepoint_exists(const struct btf *btf, const char *name);
-
-/** Parameter @i of the tracepoint is a pointer to a struct @type. */
-bool tracepoint_takes(const struct btf *btf, const char *name, unsigned int i,
-                      const char *type);
 
 /** Load program @name of @o, or leave it out; between open and load. */
 void tracepoint_want(struct bpf_object *o, const char *name, bool want);

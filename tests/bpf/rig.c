@@ -19,20 +19,6 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-void rig_require_bpf(void)
-{
-    struct ring r;
-    struct loader_cause cause = {0};
-    const char *require = getenv("RETRIEVER_TEST_REQUIRE_BPF");
-
-    if (ring_create(&r, 1u << 16, &cause) == 0) {
-        ring_close(&r, false);
-        return;
-    }
-    (void)fprintf(stderr, "skipped: %s (%s)\n", cause.why, cause.remedy);
-    exit(require != NULL && strcmp(require, "1") == 0 ? 1 : 77);
-}
-
 static void take(void *arg, const char *packet, size_t n)
 {
     struct rig *r = arg;

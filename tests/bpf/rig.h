@@ -21,6 +21,7 @@
 #include "bpf/feature.h"
 #include "bpf/features.h"
 #include "bpf/ring.h"
+#include "tests/bpf/require.h"
 
 #define RIG_MAX_FEATURES 4
 
@@ -40,10 +41,6 @@ struct rig {
     char text[1 << 18]; /* whole lines, NUL at the end */
     size_t n_text;
 };
-
-/** Exits with 77 (or fails, when RETRIEVER_TEST_REQUIRE_BPF is 1) unless programs
- *  can be loaded here. */
-void rig_require_bpf(void);
 
 /** Shared maps; fill opts and env, then rig_add(). */
 void rig_open(struct rig *r, uint32_t ring_bytes);

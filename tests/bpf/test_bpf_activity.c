@@ -547,7 +547,7 @@ int main(void)
         TEST(descendants_are_called_by_their_names),
     };
 
-    rig_require_bpf();
+    require_bpf();
     (void)snprintf(rule.env, sizeof(rule.env), "RETRIEVER_TEST_FAMILY=%d",
                    getpid());
     return cmocka_run_group_tests_name("bpf_activity", tests, NULL, NULL);

@@ -283,6 +283,6 @@ int main(void)
                                         close_rig),
     };
 
-    rig_require_bpf();
+    require_bpf();
     return cmocka_run_group_tests_name("bpf_life", tests, NULL, NULL);
 }

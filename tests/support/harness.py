@@ -171,6 +171,7 @@ class Agent:
             "DD_FLUSH_JITTER_MS": "0",
             "RETRIEVER_TEST": "1",  # the host's sysctls are left alone
             "DD_LOG_LEVEL": "info",
+            "DD_EBPF_ENABLED": "false",  # what is counted stays exact
         })
         if KEEPER:
             full["DD_KEEPER"] = KEEPER

@@ -15,7 +15,7 @@
 static void a_line_is_a_rule(void **state)
 {
     static const char *const lines[] = {
-        "name=agent env=AGENT_MODE=1 sub=claude* sub=codex skill=skill-*",
+        "name=agent;env=AGENT_MODE=1 sub=claude* sub=codex;skill=skill-*",
         "  name=batch\tcomm=\"my job\" exe=/opt/*/run argv0=*run pid=12 "
         "cgroup=*/docker/* by=container ",
     };
