@@ -454,14 +454,16 @@ static void forget_ended(struct activity *a)
     }
 }
 
+/* The programs stay where they are, also for the last time: taking one off a
+ * tracepoint that another one shares waits for a grace period of RCU, ten
+ * milliseconds and more, which a stop does not have. What they count behind this is
+ * told by nobody. */
 static void activity_collect(void *self, struct lines *out, bool last)
 {
     struct activity *a = self;
 
     if (a->n_families > 0)
         (void)activity_kernel_gather(&a->kernel);
-    if (last)
-        activity_kernel_detach(&a->kernel);
     for (uint32_t i = 1; i < ACTIVITY_MAX_FAMILIES; i++) {
         if (a->families[i] != NULL)
             report_family(a, i, out, last);

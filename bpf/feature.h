@@ -42,8 +42,9 @@ struct feature {
                 struct loader_cause *cause);
     /** A record of the ring, whole and of the length of its type. NULL: none. */
     void (*event)(void *self, const struct event_hdr *ev);
-    /** Write what was measured since the last call. @last: stop the programs first,
-     *  then what is left. */
+    /** Write what was measured since the last call. @last: all that is left; the
+     *  stop waits for it, and detaching a program may take longer than that (a grace
+     *  period of RCU), so it is better left to close(). */
     void (*collect)(void *self, struct lines *out, bool last);
     /** Detach and free; NULL-safe. */
     void (*close)(void *self);
