@@ -145,18 +145,18 @@ class Families(KernelCase):
     JOB = """
 import os, subprocess, sys, time
 while not os.path.exists(sys.argv[1]):
-    time.sleep(0.01)
+    time.sleep(0.01)  # pace
 cpu = time.process_time()
-time.sleep(0.3)
+time.sleep(0.3)  # pace: is the idleness
 end = time.monotonic() + 0.3
 while time.monotonic() < end:
     pass
 with open(sys.argv[1], "w") as f:
     f.write(str((time.process_time() - cpu) * 1000))
-time.sleep(0.3)
+time.sleep(0.3)  # pace: is the idleness
 subprocess.run(["/bin/sh", "-c", "exit 3"])
 sys.exit(7)
-"""  # pace
+"""
 
     def test_the_job_of_exec_is_the_family_workload(self):
         intake = self.intake()
