@@ -454,8 +454,13 @@ void kernel_want(struct kernel *k, enum kernel_state state)
 
 bool kernel_reached(const struct kernel *k)
 {
-    return k == NULL || !k->started ||
-           atomic_load(&k->reached) == atomic_load(&k->wanted);
+    uint32_t reached;
+
+    if (k == NULL || !k->started)
+        return true;
+    reached = atomic_load(&k->reached);
+    return reached == wanted(k) ||
+           (reached == KERNEL_OPENING && wanted(k) > KERNEL_RUNNING);
 }
 
 void kernel_status(struct kernel *k, const struct loader_cause *off,

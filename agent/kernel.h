@@ -60,8 +60,8 @@ int kernel_start(struct kernel *k);
 /** Ask for RUNNING, PAUSED or STOPPED, which is the last; never blocks. */
 void kernel_want(struct kernel *k, enum kernel_state state);
 
-/** What was asked for last is reached, or there is nothing to wait for. @k may be
- *  NULL. */
+/** What was asked for last is reached, or there is nothing to wait for: no thread,
+ *  or one that still opens, so that nothing is measured yet. @k may be NULL. */
 bool kernel_reached(const struct kernel *k);
 
 struct kernel_feature {

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,8 @@
 static _Atomic uint64_t n_collects, n_last, n_closed, n_seen;
 static _Atomic uint64_t lines_each; /* of one collect() */
 static _Atomic uint32_t is_busy;
+static _Atomic bool opens_slowly;
+static sem_t may_open;
 
 static int busy_open(void **self, const struct feature_env *env,
                      struct loader_cause *cause)
@@ -75,6 +78,8 @@ static int refused_open(void **self, const struct feature_env *env,
 {
     (void)self;
     (void)env;
+    if (opens_slowly)
+        assert_int_equal(sem_wait(&may_open), 0);
     loader_explain(cause, "the test refused it", EPERM);
     return LOADER_REFUSED;
 }
@@ -205,6 +210,7 @@ static int set_up(void **state)
 
     assert_non_null(f);
     (void)log_init(&quiet);
+    opens_slowly = false;
     n_collects = n_last = n_closed = n_seen = lines_each = 0;
     process_clock_init(&f->clock, &clock_real);
     assert_int_equal(uv_loop_init(&f->loop), 0);
@@ -287,6 +293,7 @@ static void a_pause_collects_and_then_nothing_changes(void **state)
 
     start_reader(f);
     assert_int_equal(kernel_start(f->kernel), 0);
+    until(f, KERNEL_RUNNING);
     atomic_store(&lines_each, 10);
     until(f, KERNEL_PAUSED);
     reader_order(f->reader, READER_PAUSE, 0);
@@ -317,6 +324,7 @@ static void what_comes_behind_the_last_closing_is_not_taken(void **state)
     drain(f);
     close_all(f, 3);
     assert_int_equal(kernel_start(f->kernel), 0);
+    until(f, KERNEL_RUNNING);
     until(f, KERNEL_STOPPED);
     close_all(f, 4);
     reader_view(f->reader, &v);
@@ -368,6 +376,7 @@ static void records_arrive_in_order_and_none_is_lost(void **state)
     struct event_hdr *h = (void *)r.bytes;
 
     assert_int_equal(kernel_start(f->kernel), 0);
+    until(f, KERNEL_RUNNING);
     h->type = EVENT_EXEC;
     h->len = sizeof(struct event_process);
     for (uint32_t i = 0; i < n;) {
@@ -382,6 +391,23 @@ static void records_arrive_in_order_and_none_is_lost(void **state)
     }
     until(f, KERNEL_STOPPED); /* behind all of them */
     assert_int_equal(n_seen, n);
+}
+
+/* A job of milliseconds does not wait for programs that are still loaded. */
+static void a_stop_does_not_wait_for_what_opens(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(sem_init(&may_open, 0, 0), 0);
+    opens_slowly = true;
+    assert_int_equal(kernel_start(f->kernel), 0);
+    kernel_want(f->kernel, KERNEL_STOPPED);
+    assert_true(kernel_reached(f->kernel));
+    assert_int_equal(sem_post(&may_open), 0);
+    kernel_end(f->kernel, NULL, NULL);
+    (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    kernel_free(f->kernel);
+    f->kernel = NULL;
 }
 
 static void what_is_off_says_why(void **state)
@@ -435,6 +461,8 @@ int main(void)
                                         tear_down_ended),
         cmocka_unit_test_setup_teardown(
             records_arrive_in_order_and_none_is_lost, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stop_does_not_wait_for_what_opens,
+                                        set_up, tear_down_ended),
         cmocka_unit_test_setup_teardown(what_is_off_says_why, set_up,
                                         tear_down),
     };
