@@ -10,16 +10,20 @@
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
+#include "bpf/activity.h"
 #include "bpf/drop.h"
 #include "bpf/feature.h"
+#include "bpf/life.h"
 #include "bpf/self.h"
 
 #define FEATURES_MAX 16
 
 /** One member for each feature that has options. */
 struct feature_opts {
-    struct self_opts self;
+    struct activity_opts activity;
     struct drop_opts drop;
+    struct life_opts life;
+    struct self_opts self;
 };
 
 /** In the order in which they are opened; NULL ends it. A build without kernel
