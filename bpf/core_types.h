@@ -35,9 +35,30 @@ struct css_set {
     struct cgroup *dfl_cgrp;
 };
 
+struct ns_common {
+    unsigned int inum;
+};
+
+struct pid_namespace {
+    struct ns_common ns;
+};
+
+struct upid {
+    int nr;
+    struct pid_namespace *ns;
+};
+
+struct pid {
+    unsigned int level;
+    struct upid numbers[1]; /* of level 0 to level */
+};
+
 struct task_struct {
     int pid;
     int tgid;
+    struct task_struct *group_leader;
+    struct pid *thread_pid;
+    __u64 start_boottime;
     struct css_set *cgroups;
     char comm[16];
 };
