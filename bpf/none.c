@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "bpf/event_ring.h"
+#include "bpf/probe.h"
 #include "bpf/tap.h"
 
 static int refuse(struct loader_cause *cause)
@@ -44,6 +45,20 @@ void event_ring_totals(int stats_fd, struct event_stats *sum)
 {
     (void)stats_fd;
     *sum = (struct event_stats){0};
+}
+
+int probe_enum(const char *type, const char *name)
+{
+    (void)type;
+    (void)name;
+    return -ENOENT;
+}
+
+int probe_tracepoint(const char *name, int *task_at)
+{
+    (void)name;
+    (void)task_at;
+    return -ENOENT;
 }
 
 int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
