@@ -25,6 +25,7 @@ struct feature_env {
     int events_fd; /* the ring that EVENT_* records go to; -1 = none */
     int events_control_fd;
     int events_stats_fd;     /* event_stats */
+    int watched_fd;          /* life_watched (life.h); -1 = none */
     struct cgroups *cgroups; /* names of cgroups */
     uint32_t own_tgid;       /* of the agent's worker, initial namespace */
     uint32_t workload_pid;   /* of the job of `exec`; 0 = none */
@@ -44,6 +45,10 @@ struct feature {
     /** Write what was measured since the last call. @last: stop the programs first,
      *  then what is left. */
     void (*collect)(void *self, struct lines *out, bool last);
+    /** Do what has been put off until @now_ns (CLOCK_MONOTONIC), and say when to come
+     *  again: to be called behind open(), event() and collect(), too. UINT64_MAX:
+     *  nothing is put off. NULL: never is. */
+    uint64_t (*due)(void *self, uint64_t now_ns);
     /** Detach and free; NULL-safe. */
     void (*close)(void *self);
 };

@@ -10,6 +10,7 @@
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
+#include "bpf/env.h"
 #include "bpf/feature.h"
 #include "bpf/self.h"
 
@@ -17,6 +18,7 @@
 
 /** One member for each feature that has options. */
 struct feature_opts {
+    struct env_opts env;
     struct self_opts self;
 };
 
