@@ -56,6 +56,8 @@ bool cuda_parse_information(const char *text, struct cuda_device *out)
     if (!field(text, "GPU UUID", out->uuid, sizeof(out->uuid)) ||
         strncmp(out->uuid, GPU, strlen(GPU)) != 0)
         return false;
+    if (strchr(out->uuid, '?') != NULL) /* the driver has not looked yet */
+        out->uuid[0] = '\0';
     (void)field(text, "Model", out->model, sizeof(out->model));
     (void)field(text, "Bus Location", out->bus, sizeof(out->bus));
     if (field(text, "Device Minor", minor, sizeof(minor)))

@@ -22,8 +22,8 @@
 #define CUDA_TAGS_BYTES 2048u /* enough for whatever cuda_tags() writes */
 
 struct cuda_device {
-    char bus[24]; /* "0000:07:00.0" */
-    char uuid[CUDA_UUID_BYTES];
+    char bus[24];               /* "0000:07:00.0" */
+    char uuid[CUDA_UUID_BYTES]; /* "" = not told yet */
     char model[96];
     int32_t minor; /* -1 = not told */
 };

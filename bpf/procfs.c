@@ -40,11 +40,11 @@ bool procfs_parse_start(const char *text, uint64_t *ticks)
 
     if (at == NULL)
         return false;
-    at++;
-    for (int i = STAT_AFTER_NAME; i < STAT_START; i++) {
-        at = strchr(at + 1, ' ');
+    for (int i = STAT_AFTER_NAME; i <= STAT_START; i++) {
+        at = strchr(at, ' ');
         if (at == NULL)
             return false;
+        at++;
     }
     v = strtoull(at, &end, 10);
     if (end == at)
