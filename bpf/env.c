@@ -74,18 +74,6 @@ static const struct env_opts *own_opts(const struct feature_env *env)
     return &env->opts->env;
 }
 
-void env_opts_init(struct env_opts *o)
-{
-    *o = (struct env_opts){
-        .max_inodes = ENV_DEFAULT_MAX_INODES,
-        .rescan_s = ENV_DEFAULT_RESCAN_S,
-        .live = true,
-        .cuda_tags = true,
-        .root = "",
-    };
-    watch_init(&o->watch);
-}
-
 /* ---- Tags --------------------------------------------------------------- */
 
 static bool is_by_bus(const struct env_proc *p)
@@ -583,8 +571,11 @@ static int open_probes(struct env *e, const struct feature_env *env,
     struct stat st;
     int rc;
 
-    if (env->events_fd < 0)
+    if (env->events_fd < 0) {
+        (void)snprintf(cause->why, sizeof(cause->why),
+                       "there is no ring for events: only looks are left");
         return LOADER_REFUSED;
+    }
     if (stat("/proc/self/ns/pid", &st) == 0)
         o.config.ns_inum = (uint32_t)st.st_ino;
     for (uint32_t i = 0; i < e->opts.watch.n; i++)

@@ -33,7 +33,17 @@ struct env_opts {
     enum attach_mode best;     /* ATTACH_MULTI, less in tests */
 };
 
-void env_opts_init(struct env_opts *o);
+static inline void env_opts_init(struct env_opts *o)
+{
+    *o = (struct env_opts){
+        .max_inodes = ENV_DEFAULT_MAX_INODES,
+        .rescan_s = ENV_DEFAULT_RESCAN_S,
+        .live = true,
+        .cuda_tags = true,
+        .root = "",
+    };
+    watch_init(&o->watch);
+}
 
 extern const struct feature env_feature;
 

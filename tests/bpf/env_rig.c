@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,7 +38,7 @@ static void take(void *arg, const char *packet, size_t n)
     r->text[r->n_text] = '\0';
 }
 
-void env_rig_open(struct env_rig *r, enum attach_mode best)
+static void prepare(struct env_rig *r)
 {
     struct loader_cause cause = {0};
     uint32_t own = 0;
@@ -50,7 +52,6 @@ void env_rig_open(struct env_rig *r, enum attach_mode best)
     assert_int_equal(watch_add(&r->opts.env.watch, RIG_NAME, RIG_TAG), 0);
     r->opts.env.rescan_s = 3600;
     r->opts.env.proctags = r->tags;
-    r->opts.env.best = best;
     r->env = (struct feature_env){
         .opts = &r->opts,
         .events_fd = r->ring.ring.ring_fd,
@@ -59,8 +60,33 @@ void env_rig_open(struct env_rig *r, enum attach_mode best)
         .watched_fd = -1,
         .own_tgid = own,
     };
+}
+
+void env_rig_open(struct env_rig *r, enum attach_mode best)
+{
+    prepare(r);
+    r->opts.env.best = best;
     assert_int_equal(env_feature.open(&r->self, &r->env, &r->cause), 0);
     assert_string_equal(r->cause.why, "");
+}
+
+void env_rig_open_without(struct env_rig *r)
+{
+    struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct all[2], less[2];
+    int rc;
+
+    prepare(r);
+    assert_int_equal(syscall(SYS_capget, &h, all), 0);
+    memcpy(less, all, sizeof(less));
+    less[CAP_SYS_ADMIN / 32].effective &= ~(1u << CAP_SYS_ADMIN % 32);
+    less[CAP_PERFMON / 32].effective &= ~(1u << CAP_PERFMON % 32);
+    less[CAP_BPF / 32].effective &= ~(1u << CAP_BPF % 32);
+    assert_int_equal(syscall(SYS_capset, &h, less), 0);
+    rc = env_feature.open(&r->self, &r->env, &r->cause);
+    assert_int_equal(syscall(SYS_capset, &h, all), 0);
+    assert_int_equal(rc, 0);
+    assert_string_not_equal(r->cause.why, "");
 }
 
 void env_rig_close(struct env_rig *r)

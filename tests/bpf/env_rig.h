@@ -44,6 +44,8 @@ struct env_rig {
 void env_rig_require(void);
 
 void env_rig_open(struct env_rig *r, enum attach_mode best);
+/** Where nothing can be attached: .cause says why. */
+void env_rig_open_without(struct env_rig *r);
 void env_rig_close(struct env_rig *r);
 
 /** Pass on records, do what is due. Returns when neither has anything for

@@ -489,6 +489,31 @@ static void an_unknown_sender_is_asked_for(void **state)
     env_rig_close(&r);
 }
 
+/* No right to load programs: whoever sends is looked at, again and again. */
+static void without_probes_looks_are_left(void **state)
+{
+    static struct env_rig r;
+    struct program p = {.argv = {ENV_CHILDREN "/glibc"}};
+    char value[MAX_VALUE];
+    struct child c;
+
+    (void)state;
+    env_rig_open_without(&r);
+    start(&c, &p, "putenv");
+    (void)env_rig_value(&r, c.pid);
+    env_rig_collect(&r, false);
+    assert_string_equal(env_rig_value(&r, c.pid), "start");
+    child_go(&c);
+    assert_true(child_tells(&c, value, sizeof(value)));
+    (void)env_feature.due(r.self, clock_mono_ns(&clock_real) +
+                                      3601 * (uint64_t)CLOCK_NS_PER_S);
+    assert_string_equal(env_rig_value(&r, c.pid), "put");
+    env_rig_collect(&r, true);
+    assert_non_null(strstr(r.text, "retriever.ebpf.env.attached_inodes:0|g"));
+    child_end(&c);
+    env_rig_close(&r);
+}
+
 /* ---- What we hold ------------------------------------------------------- */
 
 static void a_filesystem_can_be_unmounted_at_once(void **state)
@@ -572,6 +597,7 @@ int main(void)
         cmocka_unit_test(an_unknown_sender_is_asked_for),
         cmocka_unit_test_setup_teardown(a_filesystem_can_be_unmounted_at_once,
                                         make_folder, remove_folder),
+        cmocka_unit_test(without_probes_looks_are_left),
         cmocka_unit_test(metrics),
     };
 
