@@ -403,11 +403,9 @@ static void on_exec(struct env *e, const struct event_process *ev)
         flags = discover_exec(e->discover, ev->ns_tgid);
         attach_renew_end(e->attach, ev->ns_tgid);
         attached(e, ev->ns_tgid, flags);
-        if ((flags & DISCOVER_STATIC) == 0)
-            put_off(e, DELAY_MAPS_1, ev->ns_tgid);
-        if ((flags & (DISCOVER_STATIC | DISCOVER_SEEN)) == 0) {
-            put_off(e, DELAY_MAPS_2, ev->ns_tgid);
-            put_off(e, DELAY_MAPS_3, ev->ns_tgid);
+        for (int delay = DELAY_MAPS_1; delay <= DELAY_MAPS_3; delay++) {
+            if ((flags & (DISCOVER_STATIC | DISCOVER_SEEN)) == 0)
+                put_off(e, (enum delay)delay, ev->ns_tgid);
         }
     }
     p = env_state_exec(e->state, &id, ev->hdr.ts_ns);
@@ -525,12 +523,13 @@ static void stop(struct env *e)
     e->told.n_attached = 0;
 }
 
+/* The last time, too, probes are left to close(): each takes a grace period of the
+ * kernel to remove, and what they tell from now on changes no value. */
 static void collect(void *self, struct lines *out, bool last)
 {
     struct env *e = self;
 
-    if (last)
-        stop(e);
+    (void)last;
     if (e->opts.proctags != NULL)
         proctags_asked(e->opts.proctags, asked, e);
     env_state_expire(e->state, clock_mono_ns(&clock_real));

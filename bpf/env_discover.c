@@ -8,14 +8,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bpf/procfs.h"
 
 #define SEEN 1024u /* power of two */
+#define STAYS 128u /* private flag: what is attached is on our own filesystem */
 
 #if defined(__aarch64__)
 #define TRIPLET "aarch64-linux-gnu"
@@ -81,6 +84,8 @@ static bool use(struct discover *d, int fd, uint32_t pid, unsigned *flags)
 
     if (has && attach_use(d->attach, fd, im, pid) == ATTACH_MADE)
         *flags |= DISCOVER_MADE;
+    if (has && im->key.dev == d->own_root.dev)
+        *flags |= STAYS;
     if (fd >= 0)
         (void)close(fd);
     return has;
@@ -111,50 +116,64 @@ static unsigned look_at_program(struct discover *d, int exe, int root,
                                 uint32_t pid)
 {
     char interpreter[IMAGE_PATH_BYTES];
-    const struct image *im;
-    struct image_key root_key;
+    const struct image *im = image_get(d->images, exe);
     unsigned flags = 0;
 
-    im = image_get(d->images, exe);
     if (im == NULL || !im->is_elf)
         return DISCOVER_STATIC;
     if (im->is_static) {
-        if (im->n_functions > 0 &&
-            attach_use(d->attach, exe, im, pid) == ATTACH_MADE)
-            flags |= DISCOVER_MADE;
-        return flags | DISCOVER_STATIC;
-    }
-    if (image_key_of(root, &root_key) == 0 &&
-        image_same(root_key, d->own_root)) {
-        struct image_key *slot = seen_slot(d, im->key);
+        int fd = fcntl(exe, F_DUPFD_CLOEXEC, 0);
 
-        if (image_same(*slot, im->key))
-            return DISCOVER_SEEN;
-        *slot = im->key;
+        (void)use(d, fd, pid, &flags);
+        return flags | DISCOVER_STATIC;
     }
     memcpy(interpreter, im->interpreter, sizeof(interpreter));
     use_libc(d, root, interpreter, pid, &flags);
     return flags;
 }
 
+/* An ordinary program of our own root, all of whose probes stay: most of them are,
+ * and this costs two system calls. */
+static bool is_seen(struct discover *d, uint32_t pid, struct image_key *exe)
+{
+    struct stat st, root;
+    char path[40];
+
+    *exe = (struct image_key){0};
+    (void)snprintf(path, sizeof(path), "/proc/%" PRIu32 "/root", pid);
+    if (stat(path, &root) != 0 || root.st_dev != d->own_root.dev ||
+        root.st_ino != d->own_root.ino)
+        return false;
+    (void)snprintf(path, sizeof(path), "/proc/%" PRIu32 "/exe", pid);
+    if (stat(path, &st) != 0)
+        return false;
+    *exe = (struct image_key){st.st_dev, st.st_ino};
+    return image_same(*seen_slot(d, *exe), *exe);
+}
+
 unsigned discover_exec(struct discover *d, uint32_t pid)
 {
-    int proc_fd = procfs_open(pid);
-    int exe = -1, root = -1;
     unsigned flags = DISCOVER_STATIC;
+    int proc_fd, exe = -1, root = -1;
+    struct image_key key;
 
+    if (is_seen(d, pid, &key))
+        return DISCOVER_SEEN;
+    proc_fd = procfs_open(pid);
     if (proc_fd < 0)
         return flags;
     exe = image_open_link(proc_fd, "exe");
     root = openat(proc_fd, "root", O_PATH | O_CLOEXEC);
     if (exe >= 0 && root >= 0)
         flags = look_at_program(d, exe, root, pid);
+    if ((flags & STAYS) != 0 && key.ino != 0)
+        *seen_slot(d, key) = key;
     if (exe >= 0)
         (void)close(exe);
     if (root >= 0)
         (void)close(root);
     (void)close(proc_fd);
-    return flags;
+    return flags & ~STAYS;
 }
 
 struct walk {
@@ -194,5 +213,5 @@ unsigned discover_maps(struct discover *d, uint32_t pid)
     }
     (void)procfs_maps(w.proc_fd, try_map, &w);
     (void)close(w.proc_fd);
-    return w.flags;
+    return w.flags & ~STAYS;
 }

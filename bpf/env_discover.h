@@ -24,7 +24,8 @@ enum discover_flags {
     DISCOVER_MADE = 1, /* something was attached just now: a look at the process
                             tells what it did before */
     DISCOVER_STATIC = 2, /* no need to look at its mappings */
-    DISCOVER_SEEN = 4    /* an ordinary program, known already */
+    DISCOVER_SEEN = 4    /* an ordinary program, known already: what it needs is
+                            attached, and stays so */
 };
 
 /** From the program alone, before its loader has mapped anything. */
