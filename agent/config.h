@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The configuration: plain typed data, filled once from files, environment and
- * command line by one table of keys (config_keys.c). docs/configuration.md, made
+ * command line by one table of keys (config_keys*.c). docs/configuration.md, made
  * from the same table, says what each key means.
  *
  *   default < file < conf.d/ in order < environment < --set key=value
@@ -82,11 +82,18 @@ struct config {
     char *dogstatsd_socket_group;
     uint32_t dogstatsd_buffer_bytes;
     uint32_t dogstatsd_so_rcvbuf_bytes; /* 0 = 32 MiB or what is granted */
+    bool dogstatsd_tap;                 /* where the kernel allows */
     bool eol_required_udp, eol_required_uds;
     bool dogstatsd_disable_verbose_logs;
     uint32_t stream_max_connections;
     uint32_t stream_max_frame_bytes;
     uint32_t stream_idle_s; /* 0 = never */
+
+    /* The reader's priority. */
+    int reader_policy; /* SCHED_FIFO or SCHED_RR; SCHED_OTHER = not asked for */
+    int reader_priority;   /* 1..99 with a policy, else 0 */
+    int32_t nice_fallback; /* where the policy is refused; 0 = none */
+    uint32_t rttime_ms;    /* real time without a pause, at most */
 
     /* Parsing and enrichment. */
     bool dogstatsd_origin_detection_client;

@@ -27,6 +27,7 @@ static const struct row ingest_rows[] = {
     ROW(ingest_counts, events_closed),
     ROW(ingest_counts, checks_closed),
     ROW(ingest_counts, damaged),
+    ROW(ingest_counts, ring_busy),
     ROW(ingest_counts, damaged_contexts),
     ROW(ingest_counts, delivered_old),
     ROW(ingest_counts, bad_rate),

@@ -200,6 +200,8 @@ void ingress_recover(struct ingress *g)
 
     landing_populate(l);
     recover_batch(g);
+    if (landing_ring_map(l) == 0)
+        ingress_tap_recover(g);
     for (uint32_t i = l->n_conns; i-- > 0;) {
         if (l->conns[i].fd < 0)
             g->free_conns[g->n_free++] = i;

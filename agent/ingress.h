@@ -28,7 +28,8 @@ enum ingress_note_kind {
     NOTE_REJECTED,       /* value: enum dsd_result; bytes: the line, cut */
     NOTE_KERNEL_DROPS,   /* value: datagrams */
     NOTE_CLOCK_STEPPED,  /* value: seconds, signed */
-    NOTE_STOP_FAILED     /* value: errno; the socket goes on receiving */
+    NOTE_STOP_FAILED,    /* value: errno; the socket goes on receiving */
+    NOTE_TAP_FAILED      /* value: errno; this socket is not tapped */
 };
 
 /** In place of a socket: lines of our own. */
@@ -105,6 +106,22 @@ void ingress_note_offender(struct ingress *g, uint32_t source);
 int64_t ingress_now_s(struct ingress *g);
 void ingress_touch(struct ingress *g);
 
+/* ---- ingress_tap.c ------------------------------------------------------ */
+
+/** Datagrams from the tap's ring up to its position @end, as far as they are whole.
+ *  Returns how many. */
+uint64_t ingress_tap(struct ingress *g, uint64_t end);
+
+/** Nothing that was reserved before @end is missing. */
+bool ingress_tap_is_done(const struct ingress *g, uint64_t end);
+
+/** The time is over: count each record before @end that a sender has not finished
+ *  as a sample lost (ring_busy), and take what lies behind. */
+void ingress_tap_give_up(struct ingress *g, uint64_t end);
+
+/** Go on in the ring behind a worker that died. */
+void ingress_tap_recover(struct ingress *g);
+
 /* ---- ingress_udp.c, ingress_uds.c -------------------------------------- */
 
 /** No datagram arrives after this and one RCU grace period; the queue stays
@@ -112,8 +129,9 @@ void ingress_touch(struct ingress *g);
 int ingress_udp_stop(int fd);
 int ingress_uds_stop(int fd);
 
-/** Read the kernel's drop counter of a UDP socket into the counts. */
-void ingress_udp_drops(struct ingress *g, uint32_t source);
+/** The kernel's drop counters of the UDP sockets into the counts. Takes what the
+ *  ring holds first, since the kernel counts that, too. */
+void ingress_udp_drops(struct ingress *g);
 
 /** Datagrams that the kernel dropped in the life of a datagram socket. */
 uint32_t ingress_dropped(int fd);

@@ -427,6 +427,8 @@ int keeper_watch_signals(struct keeper *k)
     sigset_t all;
 
     (void)sigfillset(&all);
+    if (!k->config.keeper)
+        (void)sigdelset(&all, SIGXCPU); /* the reader's (priority.h) */
     k->signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     return k->signal_fd >= 0 ? 0 : -errno;
 }

@@ -67,8 +67,11 @@ _Noreturn static void be_worker(struct keeper *k, pid_t keeper)
     (void)umask(077);
     raise_oom_score();
     watch_keeper(k, keeper);
-    if (!k->shares_table)
+    if (!k->shares_table) {
         k->env.n_keep_conns = 0; /* they would end with this process */
+        k->env.no_tap = "its ring would end with the worker, which has "
+                        "descriptors of its own here";
+    }
     status = worker_main(&k->env);
     if (getppid() != keeper) {
         /* Nobody else is left to do it; the receipt may be printed already. */

@@ -20,6 +20,7 @@
 
 #include "agent/base/log.h"
 #include "aggregator/agg.h"
+#include "bpf/cgroup.h"
 #include "bpf/event_ring.h"
 
 #define MODULE "kernel"
@@ -44,6 +45,7 @@ struct kernel {
     uv_poll_t heard;
     uv_timer_t tick;
     struct event_ring ring;
+    struct cgroups *cgroups; /* NULL = no names */
     struct lines lines;
     struct kernel_packet packet;
     struct kernel_record record;
@@ -59,6 +61,11 @@ struct kernel {
 static uint32_t wanted(const struct kernel *k)
 {
     return atomic_load(&k->wanted);
+}
+
+static void set_busy(struct kernel *k, bool on)
+{
+    atomic_store(k->opts.busy, on ? 1 : 0);
 }
 
 static void reach(struct kernel *k, enum kernel_state state)
@@ -104,6 +111,8 @@ static void write_own(struct kernel *k)
         const struct kernel_feature *f = &k->rows[i];
         char tags[96];
 
+        if (f->opening) /* a stop came first */
+            continue;
         (void)snprintf(tags, sizeof(tags), "feature:%s,reason:%s", f->name,
                        f->cause.reason[0] != '\0' ? f->cause.reason
                        : f->on                    ? "ok"
@@ -137,6 +146,8 @@ static bool take_records(struct kernel *k)
 
     while (n < RECORDS_PER_TURN &&
            kernel_link_take_record(&k->link, &k->record)) {
+        if (ev->type == EVENT_CGROUP && k->cgroups != NULL)
+            cgroups_note(k->cgroups, (const void *)ev);
         for (uint32_t i = 0; i < k->n; i++) {
             if (k->rows[i].on && k->opts.features[i]->event != NULL)
                 k->opts.features[i]->event(k->selves[i], ev);
@@ -168,7 +179,9 @@ static void on_tick(uv_timer_t *t)
 {
     struct kernel *k = t->data;
 
+    set_busy(k, true);
     collect(k, false);
+    set_busy(k, false);
     arm_tick(k);
 }
 
@@ -208,9 +221,11 @@ static void on_heard(uv_poll_t *h, int status, int events)
     (void)status;
     (void)events;
     kernel_link_hush(k->link.kernel_bell);
+    set_busy(k, true);
     if (!take_records(k))
         kernel_link_ring(k->link.kernel_bell);
     obey(k);
+    set_busy(k, false);
 }
 
 /* ---- Opening ------------------------------------------------------------ */
@@ -262,7 +277,8 @@ static void say(const struct kernel *k, const struct loader_cause *no_ring)
     size_t n = 0;
 
     for (uint32_t i = 0; i < k->n; i++) {
-        if (k->rows[i].on || k->rows[i].opening)
+        if (k->rows[i].on || k->rows[i].opening ||
+            strcmp(k->rows[i].cause.reason, LOADER_DISABLED) == 0)
             continue;
         if (cause == NULL)
             cause = &k->rows[i].cause;
@@ -295,6 +311,9 @@ static void open_all(struct kernel *k)
     };
 
     open_ring(k, &env, &no_ring);
+    if (cgroups_create(&k->cgroups) != 0)
+        k->cgroups = NULL;
+    env.cgroups = k->cgroups;
     for (uint32_t i = 0; i < k->n && wanted(k) < KERNEL_STOPPED; i++)
         open_one(k, i, &env, &no_ring);
     say(k, &no_ring);
@@ -314,16 +333,21 @@ static void *run(void *arg)
     struct kernel *k = arg;
 
     (void)pthread_setname_np(pthread_self(), "kernel");
+    set_busy(k, true);
     open_all(k);
     arm_tick(k);
     reach(k, KERNEL_RUNNING);
     obey(k); /* what was asked for meanwhile */
+    set_busy(k, false);
     while (wanted(k) != KERNEL_ENDED)
         (void)uv_run(&k->loop, UV_RUN_ONCE);
+    set_busy(k, true);
     for (uint32_t i = 0; i < k->n; i++) {
         if (k->rows[i].on)
             k->opts.features[i]->close(k->selves[i]);
     }
+    cgroups_close(k->cgroups);
+    set_busy(k, false);
     uv_walk(&k->loop, close_handle, NULL);
     (void)uv_run(&k->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&k->loop) == 0);
@@ -419,6 +443,8 @@ int kernel_start(struct kernel *k)
 
 void kernel_want(struct kernel *k, enum kernel_state state)
 {
+    if (state < wanted(k) && wanted(k) >= KERNEL_STOPPED)
+        return; /* a stop is not taken back */
     atomic_store(&k->wanted, state);
     kernel_link_ring(k->link.kernel_bell);
 }

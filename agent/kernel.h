@@ -37,6 +37,9 @@ struct kernel_opts {
     uint32_t max_delay_ms;
     uint32_t workload_pid; /* of the job of `exec`; 0 = none */
     bool required;         /* what is off is a warning */
+    _Atomic uint32_t
+        *busy; /* 1 while a feature runs: should it end the process,
+                               whoever comes next can tell */
 };
 
 enum kernel_state {
@@ -54,7 +57,7 @@ struct kernel_link *kernel_link_of(struct kernel *k);
 /** Begin. Returns 0 or -errno: there is no thread then, all features stay off. */
 int kernel_start(struct kernel *k);
 
-/** Ask for RUNNING, PAUSED or STOPPED; never blocks. */
+/** Ask for RUNNING, PAUSED or STOPPED, which is the last; never blocks. */
 void kernel_want(struct kernel *k, enum kernel_state state);
 
 /** What was asked for last is reached, or there is nothing to wait for. @k may be

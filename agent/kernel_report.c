@@ -26,23 +26,6 @@ static const char *state_name(const struct kernel_feature *f)
     return f->on ? "on" : "off";
 }
 
-/* Why the whole of it is off; false: it is not. */
-static bool off_cause(const struct kernel *k, enum ebpf_mode mode,
-                      struct loader_cause *cause)
-{
-    struct loader_cause none = {.why = "memory was short at the start",
-                                .remedy = "raise the memory limit",
-                                .reason = "no_memory"};
-    struct loader_cause off = {.why = "ebpf.enabled is false",
-                               .remedy = "set ebpf.enabled: auto",
-                               .reason = "disabled"};
-
-    if (k != NULL && feature_table[0] == NULL)
-        return loader_probe(cause, NULL) == LOADER_REFUSED;
-    *cause = mode == EBPF_OFF ? off : none;
-    return k == NULL;
-}
-
 static void write_json(const struct kernel_status *s, enum ebpf_mode mode,
                        const struct loader_cause *off, struct buf *out)
 {
@@ -112,14 +95,19 @@ static void write_text(const struct kernel_status *s, enum ebpf_mode mode,
                      s->n_wrong, (uint64_t)s->events.bytes);
 }
 
-void kernel_report(struct kernel *k, enum ebpf_mode mode, bool json,
-                   struct buf *out)
+void kernel_report(struct kernel *k, enum ebpf_mode mode,
+                   const struct loader_cause *off, bool json, struct buf *out)
 {
-    struct loader_cause cause = {.why = ""};
-    const struct loader_cause *off = off_cause(k, mode, &cause) ? &cause : NULL;
+    struct loader_cause not_built = {.why = ""};
     struct kernel_status s;
 
-    kernel_status(k, &cause, &s);
+    kernel_status(k, off, &s);
+    if (k != NULL)
+        off = NULL;
+    /* A build without kernel programs has no row to say so. */
+    if (k != NULL && s.n == 0 &&
+        loader_probe(&not_built, NULL) == LOADER_REFUSED)
+        off = &not_built;
     if (json)
         write_json(&s, mode, off, out);
     else

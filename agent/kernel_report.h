@@ -14,8 +14,9 @@
 #include "agent/config.h"
 #include "agent/kernel.h"
 
-/** Append the report on @k (NULL: none was made) under the setting @mode. */
-void kernel_report(struct kernel *k, enum ebpf_mode mode, bool json,
-                   struct buf *out);
+/** Append the report on @k under the setting @mode. @k NULL: @off says why there is
+ *  none. */
+void kernel_report(struct kernel *k, enum ebpf_mode mode,
+                   const struct loader_cause *off, bool json, struct buf *out);
 
 #endif

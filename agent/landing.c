@@ -127,6 +127,7 @@ int landing_create(struct landing *l, const struct landing_opts *opts)
     }
     init_batch(l->batch, map + head_bytes + conns_bytes, opts->buffer_bytes,
                slot_bytes);
+    l->head->tap.ring_fd = l->head->tap.control_fd = -1;
     for (uint32_t i = 0; i < l->n_conns; i++)
         l->conns[i].fd = -1;
     return 0;
@@ -136,6 +137,11 @@ void landing_close(struct landing *l)
 {
     if (l->map == NULL)
         return;
+    landing_ring_unmap(l);
+    if (l->head->tap.ring_fd >= 0) {
+        close(l->head->tap.ring_fd);
+        close(l->head->tap.control_fd);
+    }
     munmap(l->map, l->map_bytes);
     close(l->fd);
     *l = (struct landing){.fd = -1};
@@ -163,6 +169,54 @@ void landing_arm(struct landing *l, uint32_t source)
     b->source = source;
     b->seq++;
     in_order();
+}
+
+/* ---- The tap's ring ----------------------------------------------------- */
+
+int landing_ring_map(struct landing *l)
+{
+    const struct landing_tap *t = &l->head->tap;
+    int rc;
+
+    if (l->has_ring)
+        return 0;
+    if (t->ring_fd < 0)
+        return -ENOENT;
+    rc = ring_open(&l->ring, t->ring_fd, t->control_fd);
+    l->has_ring = rc == 0;
+    return rc;
+}
+
+void landing_ring_set(struct landing *l, const struct ring *ring)
+{
+    struct landing_tap *t = &l->head->tap;
+
+    REQUIRE(!l->has_ring);
+    l->ring = *ring;
+    l->has_ring = true;
+    if (t->ring_fd == ring->ring_fd)
+        return;
+    t->ring_fd = -1;
+    in_order();
+    t->control_fd = ring->control_fd;
+    t->pos = (struct ingest_pos){(uint32_t)ring_begin(ring), 0};
+    t->counted = t->pos.record;
+    in_order();
+    t->ring_fd = ring->ring_fd;
+}
+
+void landing_ring_unmap(struct landing *l)
+{
+    if (l->has_ring)
+        ring_close(&l->ring, true);
+    l->has_ring = false;
+}
+
+bool landing_is_ring_fd(const struct landing *l, int fd)
+{
+    const struct landing_tap *t = &l->head->tap;
+
+    return t->ring_fd >= 0 && (fd == t->ring_fd || fd == t->control_fd);
 }
 
 /* ---- Stream connections ------------------------------------------------ */
@@ -306,6 +360,8 @@ struct landing_place landing_place(const struct landing *l)
     if (p.what == LANDING_BATCH) {
         p.pos = l->batch->pos;
         p.seq = l->batch->seq;
+    } else if (p.what == LANDING_TAP) {
+        p.pos = l->head->tap.pos;
     } else if (p.what >= LANDING_CONN) {
         const struct landing_recv *st;
 
@@ -328,7 +384,22 @@ static bool same_place(const struct landing_place *a,
            a->pos.record == b->pos.record && a->pos.offset == b->pos.offset;
 }
 
-static void record_bytes(const struct landing *l, const struct landing_place *p,
+static void ring_bytes(struct landing *l, const struct landing_place *p,
+                       const void **bytes, size_t *n)
+{
+    const void *record;
+    uint64_t next;
+    uint32_t len;
+
+    if (landing_ring_map(l) == 0 &&
+        ring_at(&l->ring, landing_ring_pos(l, p->pos.record), &record, &len,
+                &next) == RING_RECORD) {
+        *bytes = record;
+        *n = len;
+    }
+}
+
+static void record_bytes(struct landing *l, const struct landing_place *p,
                          const void **bytes, size_t *n)
 {
     *bytes = NULL;
@@ -338,6 +409,8 @@ static void record_bytes(const struct landing *l, const struct landing_place *p,
 
         *bytes = landing_slot(l, p->pos.record);
         *n = len == LANDING_EMPTY ? 0 : len;
+    } else if (p->what == LANDING_TAP) {
+        ring_bytes(l, p, bytes, n);
     } else if (p->what >= LANDING_CONN) {
         uint32_t i = p->what - LANDING_CONN;
         const struct landing_recv *st = landing_state(&l->conns[i]);

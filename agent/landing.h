@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "aggregator/ingest.h"
+#include "bpf/ring.h"
 
 #define LANDING_EMPTY (~0u) /* msg_len before the kernel has set it */
 #define LANDING_SLOTS 64
@@ -58,8 +59,26 @@ struct landing_conn {
     struct landing_recv states[2];
 };
 
+/** The ring that the tap writes to is a landing zone of its own: what lies in it
+ *  stays until the position behind it is committed. Here is how to find it, and how
+ *  far it is applied. */
+struct landing_tap {
+    int32_t ring_fd; /* stored last; -1 = none */
+    int32_t control_fd;
+    struct ingest_pos pos; /* record = low 32 bits of the ring's position */
+    uint32_t counted;      /* the same: taken[] holds what lies before it */
+    uint32_t
+        taken[LANDING_SOURCES]; /* datagrams; wraps. The kernel counts these
+                                        as dropped by their sockets */
+};
+
 /** What is being applied: a crash there names the record that caused it. */
-enum { LANDING_NOTHING, LANDING_BATCH, LANDING_CONN /* + its index */ };
+enum {
+    LANDING_NOTHING,
+    LANDING_BATCH,
+    LANDING_TAP,
+    LANDING_CONN /* + its index */
+};
 
 struct landing_place {
     uint32_t what;
@@ -70,11 +89,13 @@ struct landing_place {
 /** First pages of the memfd. */
 struct landing_head {
     struct landing_batch batch;
+    struct landing_tap tap;
     struct ingest_pos kernel_pos; /* in a packet of our own lines */
-    uint32_t applying;            /* LANDING_NOTHING, _BATCH, _CONN + index */
-    uint32_t n_deaths;            /* workers that died at @death in a row */
+    uint32_t applying; /* LANDING_NOTHING, _BATCH, _TAP, _CONN + index */
+    uint32_t n_deaths; /* workers that died at @death in a row */
     struct landing_place death;
-    uint32_t drops_seen[LANDING_SOURCES]; /* kernel's counter when last read */
+    /* The kernel's counter, less what the tap took, when last read. */
+    uint32_t drops_seen[LANDING_SOURCES];
 };
 
 /** Process handle; plain data that fork copies. */
@@ -89,6 +110,8 @@ struct landing {
     void *map;
     size_t map_bytes;
     int fd;
+    struct ring ring; /* of the tap, mapped in this process; has_ring */
+    bool has_ring;
 };
 
 struct landing_opts {
@@ -115,6 +138,30 @@ void landing_arm(struct landing *l, uint32_t source);
 static inline unsigned char *landing_slot(const struct landing *l, uint32_t i)
 {
     return l->batch->slots + (size_t)i * l->batch->slot_bytes;
+}
+
+/* ---- The tap's ring ----------------------------------------------------- */
+
+/** Map the ring that the zone names, unless this process has. Returns 0, -ENOENT
+ *  (there is none) or -errno. */
+int landing_ring_map(struct landing *l);
+
+/** From now on the zone's ring is @ring, which becomes this process's. Its
+ *  descriptors outlive the worker. */
+void landing_ring_set(struct landing *l, const struct ring *ring);
+
+/** Unmap it here; the zone still names it. */
+void landing_ring_unmap(struct landing *l);
+
+/** @fd is one of the zone's ring. */
+bool landing_is_ring_fd(const struct landing *l, int fd);
+
+/** Where the next record of the ring is, as the ring counts. */
+static inline uint64_t landing_ring_pos(const struct landing *l, uint32_t low)
+{
+    uint64_t begin = ring_begin(&l->ring);
+
+    return begin + (uint32_t)(low - (uint32_t)begin);
 }
 
 /* ---- Stream connections ------------------------------------------------ */

@@ -47,6 +47,7 @@ void ledger_collect(struct ledger *out, const struct reader_view *view,
     for (int r = 0; r < FILTER_N; r++)
         out->filtered += out->ingest.filtered[r];
     out->delivery.dropped[DROP_DAMAGED] += out->ingest.damaged;
+    out->delivery.dropped[DROP_RING_BUSY] += out->ingest.ring_busy;
     for (int c = 0; c < DROP_N; c++)
         out->dropped += out->delivery.dropped[c];
     for (int c = 0; c < DROP_N; c++)

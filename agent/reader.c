@@ -96,7 +96,8 @@ void reader_on_socket(uv_poll_t *h, int status, int events)
     if (e->kind == SOCKET_UNIXSTREAM)
         saw(r, ingress_accept(&r->g, source, ACCEPTS), 0);
     else
-        saw(r, ingress_datagrams(&r->g, source, TURN_CALLS), e->pace_us);
+        saw(r, ingress_datagrams(&r->g, source, r->tapped ? 1 : TURN_CALLS),
+            e->pace_us);
     if (status < 0) /* libuv stops a handle that reports an error */
         (void)uv_poll_start(h, UV_READABLE, reader_on_socket);
 }
@@ -248,21 +249,11 @@ static void arm_bucket(struct reader *r)
                          0);
 }
 
-void reader_read_drops(struct reader *r)
-{
-    const struct sockets *s = r->opts.sockets;
-
-    for (uint32_t i = 0; i < s->n; i++) {
-        if (s->entries[i].kind == SOCKET_UDP)
-            ingress_udp_drops(&r->g, i);
-    }
-}
-
 static void on_tick(uv_timer_t *t)
 {
     struct reader *r = t->data;
 
-    reader_read_drops(r);
+    ingress_udp_drops(&r->g);
     if (!r->drained) /* what is still open is the next life's */
         ingress_stream_idle(&r->g);
     r->g.accept_paused = false;
@@ -289,6 +280,8 @@ static void pace(struct reader *r)
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
         now_ns += PACE_MIN_NS;
     }
+    if (priority_breathe(&r->priority, now_ns))
+        (void)uv_async_send(&r->bell);
     if (r->got_data)
         r->turn_ns = now_ns;
 }
@@ -346,6 +339,15 @@ static void take_orders(struct reader *r)
         case READER_RESUME:
             reader_resume(r);
             break;
+        case READER_TAP:
+            reader_tap(r, (struct reader_tap *)(uintptr_t)o.token);
+            answer(r, READER_TAPPED, 0, r->tapped);
+            break;
+        case READER_UNTAP:
+            r->untapped = true;
+            reader_tap_off(r);
+            answer(r, READER_UNTAPPED, 0, 0);
+            break;
         case READER_DRAIN:
             answer(r, READER_DRAINED, o.token, reader_drain(r, o.token));
             break;
@@ -379,8 +381,10 @@ static void *run(void *arg)
     struct reader *r = arg;
 
     (void)pthread_setname_np(pthread_self(), "reader");
+    reader_take_priority(r);
     ingress_recover(&r->g);
     watch_sockets(r);
+    reader_watch_ring(r);
     reader_publish(r);
     atomic_store(r->opts.serving, 1);
     (void)sem_post(&r->served);
@@ -390,6 +394,7 @@ static void *run(void *arg)
         arm_bucket(r);
         arm_tick(r);
         take_orders(r);
+        reader_tap_turn(r);
         flush_events(r);
         reader_publish(r);
         pace(r);
@@ -402,6 +407,7 @@ static void *run(void *arg)
     uv_walk(&r->loop, close_handle, NULL);
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&r->loop) == 0);
+    reader_tap_close(r);
     return NULL;
 }
 
@@ -413,6 +419,7 @@ static void on_bell(uv_async_t *a)
     struct ingress_note note;
     struct reader_event ev;
 
+    reader_say_priority(r);
     while (spsc_pop(&r->notes, &note))
         reader_log_note(r->opts.sockets, &note, r->opts.quiet_rejects);
     while (spsc_pop(&r->events, &ev))
@@ -446,6 +453,8 @@ static int init_loop(struct reader *r)
     r->bucket.data = r;
     (void)uv_timer_init(&r->loop, &r->tick);
     r->tick.data = r;
+    (void)uv_timer_init(&r->loop, &r->ring_timer);
+    r->ring_timer.data = r;
     rc = reader_kernel_init(r);
     if (rc != 0)
         drop_loop(r);

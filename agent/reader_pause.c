@@ -33,7 +33,9 @@ bool reader_pause(struct reader *r)
         watch_conns(r, false);
         (void)uv_timer_stop(&r->bucket);
         (void)uv_timer_stop(&r->tick);
-        reader_read_drops(r);
+        reader_tap_off(r); /* was, and a grace period ago: see READER_UNTAP */
+        (void)reader_tap_sweep(r);
+        ingress_udp_drops(&r->g);
     }
     agg_close_all(r->agg, ingress_now_s(&r->g));
     return true;
@@ -41,9 +43,12 @@ bool reader_pause(struct reader *r)
 
 void reader_resume(struct reader *r)
 {
-    if (!r->paused)
-        return;
+    bool paused = r->paused;
+
     r->paused = false;
+    reader_tap_resume(r);
+    if (!paused)
+        return;
     r->accept_stopped = false;
     for (uint32_t i = 0; i < r->opts.sockets->n; i++) {
         if (r->watched[i])

@@ -23,6 +23,7 @@
 
 #define MINUTE_MS 60000
 #define KEY_FILE_POLL_MS 10000
+#define KERNEL_FAULTS 2 /* workers that died in the kernel side */
 
 /* ---- The way of the data ------------------------------------------------ */
 
@@ -60,6 +61,12 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
         break;
     case READER_PAUSED:
         worker_handover_paused(w, ev->n_left == 0);
+        break;
+    case READER_TAPPED:
+        tapping_tapped(&w->tapping, ev->n_left);
+        break;
+    case READER_UNTAPPED:
+        tapping_untapped(&w->tapping);
         break;
     }
     worker_advance(w);
@@ -118,8 +125,10 @@ static void take_status(struct worker *w, struct status *s)
     s->facts.n_upgrades = sup->n_upgrades;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
+    s->tapping = &w->tapping;
     s->uptime_s = (worker_now_ns() - sup->started_ns) / (1000 * MS);
     s->no_api_key = w->no_api_key;
+    reader_sched(w->reader, &s->sched);
 }
 
 static void on_control_status(void *arg, bool json, struct buf *out)
@@ -138,7 +147,8 @@ static void on_control_ebpf(void *arg, bool json, struct buf *out)
 {
     struct worker *w = arg;
 
-    kernel_report(w->kernel, (enum ebpf_mode)w->env->config->ebpf, json, out);
+    kernel_report(w->kernel, (enum ebpf_mode)w->env->config->ebpf,
+                  &w->kernel_off, json, out);
 }
 
 static void dump_status(struct worker *w)
@@ -334,6 +344,10 @@ void worker_begin_teardown(struct worker *w)
         w->n_closing++;
         forwarder_close(w->forwarder, on_part_closed, w);
     }
+    if (w->tapping.loop != NULL) {
+        w->n_closing++;
+        tapping_stop(&w->tapping, on_part_closed, w);
+    }
     health_stop(w->health);
     close_handles(w);
     on_part_closed(w);
@@ -365,6 +379,27 @@ static int start_loop(struct worker *w)
     return rc;
 }
 
+/* Why there shall be no kernel thread; false: there may be one. */
+static bool forbids_kernel(const struct worker_env *env,
+                           struct loader_cause *why)
+{
+    static const struct loader_cause off = {.why = "ebpf.enabled is false",
+                                            .remedy = "set ebpf.enabled: auto",
+                                            .reason = LOADER_DISABLED};
+    static const struct loader_cause faulty = {
+        .why = "two workers died in it",
+        .remedy = "report it; a restart of the agent tries again",
+        .reason = "faulty"};
+
+    if (env->config->ebpf == EBPF_OFF)
+        *why = off;
+    else if (atomic_load(&env->sup->n_kernel_faults) >= KERNEL_FAULTS)
+        *why = faulty;
+    else
+        return false;
+    return true;
+}
+
 /* Without it the agent does all the rest. */
 static void make_kernel(struct worker *w)
 {
@@ -381,11 +416,21 @@ static void make_kernel(struct worker *w)
         .max_delay_ms = c->ebpf_max_delay_ms,
         .workload_pid = env->job_pid,
         .required = c->ebpf == EBPF_ON,
+        .busy = &env->sup->kernel_busy,
     };
-    int rc = c->ebpf == EBPF_OFF ? 0 : kernel_create(&w->kernel, &opts);
+    int rc;
 
-    if (rc != 0)
-        log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
+    if (forbids_kernel(env, &w->kernel_off)) {
+        if (c->ebpf != EBPF_OFF)
+            log_error(MODULE, "kernel metrics are off: %s; %s",
+                      w->kernel_off.why, w->kernel_off.remedy);
+        return;
+    }
+    rc = kernel_create(&w->kernel, &opts);
+    if (rc == 0)
+        return;
+    loader_explain(&w->kernel_off, "its memory was not made", rc);
+    log_warn(MODULE, "kernel metrics are off: %s", w->kernel_off.why);
 }
 
 static int start_reader(struct worker *w)
@@ -413,6 +458,10 @@ static int start_reader(struct worker *w)
         .kernel = kernel_link_of(w->kernel),
         .stream_idle_s = c->stream_idle_s,
         .n_keep_conns = env->n_keep_conns,
+        .priority = {.policy = c->reader_policy,
+                     .rt_priority = c->reader_priority,
+                     .nice_fallback = c->nice_fallback,
+                     .rttime_ms = c->rttime_ms},
         .serving = &env->sup->serving,
     };
 
@@ -459,10 +508,19 @@ static void start_beside(struct worker *w)
         .version = on_control_version,
     };
     const struct worker_env *env = w->env;
+    const struct tapping_opts tap = {
+        .loop = &w->loop,
+        .reader = w->reader,
+        .sockets = env->sockets,
+        .landing = env->landing,
+        .max_bytes = env->config->dogstatsd_buffer_bytes,
+        .off = env->config->dogstatsd_tap ? env->no_tap : "dogstatsd_tap: off",
+    };
     int rc = w->kernel != NULL ? kernel_start(w->kernel) : 0;
 
     if (rc != 0)
         log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
+    tapping_start(&w->tapping, &tap);
     for (uint32_t i = 0; i < env->sockets->n; i++) {
         const struct socket_entry *e = &env->sockets->entries[i];
 

@@ -48,6 +48,7 @@ struct worker_env {
     const char *instance_tag; /* "retriever_instance:..." or "" */
     uint32_t job_pid;         /* exec: of the job; 0 = none */
     const char *no_api_key;   /* NULL, or why nothing can be sent (exec) */
+    const char *no_tap;       /* NULL, or why datagrams are not tapped */
 };
 
 /** Serve until told to stop. Returns the exit status of `run`. The successor

@@ -73,8 +73,10 @@ static void fill_record(struct worker *w, struct handover *h)
     h->books = *store_own(w->store);
     h->restored = *store_restored(w->store);
     h->sockets = *env->sockets;
-    memcpy(h->drops_seen, env->landing->head->drops_seen,
-           sizeof(h->drops_seen));
+    /* The next image begins without a tap, and the kernel counts on. */
+    for (uint32_t i = 0; i < LANDING_SOURCES; i++)
+        h->drops_seen[i] = env->landing->head->drops_seen[i] +
+                           env->landing->head->tap.taken[i];
 }
 
 static int write_points(struct worker *w)
@@ -214,7 +216,7 @@ static void on_settled(void *arg)
 {
     struct worker *w = arg;
 
-    if (w->step != STEP_SETTLING)
+    if (w->step != STEP_SETTLING || --w->n_settling > 0)
         return;
     w->step = STEP_COLLECTING;
     if (w->kernel != NULL)
@@ -226,14 +228,20 @@ static void on_settled(void *arg)
 
 static void on_settle_timer(uv_timer_t *t)
 {
-    on_settled(t->data);
+    struct worker *w = t->data;
+
+    w->n_settling = 1; /* it is over */
+    tapping_unsettle(&w->tapping);
+    on_settled(w);
 }
 
 static void begin(struct worker *w)
 {
     log_info(MODULE, "handing over to the new program");
     w->step = STEP_SETTLING;
+    w->n_settling = 2;
     forwarder_pause(w->forwarder, on_settled, w);
+    tapping_settle(&w->tapping, on_settled, w);
     uv_update_time(&w->loop);
     (void)uv_timer_start(&w->settle_timer, on_settle_timer, SETTLE_MS, 0);
 }
@@ -243,6 +251,7 @@ static void go_on(struct worker *w)
     log_info(MODULE, "the hand-over was given up, serving on");
     (void)uv_timer_stop(&w->settle_timer);
     w->step = STEP_NONE;
+    tapping_unsettle(&w->tapping);
     reader_order(w->reader, READER_RESUME, 0);
     if (w->kernel != NULL)
         kernel_want(w->kernel, KERNEL_RUNNING);

@@ -24,6 +24,7 @@
 #include "agent/lifecycle.h"
 #include "agent/parts.h"
 #include "agent/reader.h"
+#include "agent/tapping.h"
 #include "agent/wiring.h"
 #include "agent/worker.h"
 
@@ -37,7 +38,8 @@
 /* A worker that hands over. Each step ends by its event. */
 enum handover_step {
     STEP_NONE,
-    STEP_SETTLING,   /* serves; no request begins, those in flight end */
+    STEP_SETTLING,   /* serves; no request begins, those in flight end; the tap
+                        is taken off */
     STEP_COLLECTING, /* serves; the kernel side was told to rest */
     STEP_PAUSING,    /* the reader was told to rest */
     STEP_ENCODING,   /* closed parts become payloads */
@@ -50,9 +52,11 @@ struct worker {
     struct wiring wiring;
     struct store *store;
     struct reader *reader;
-    struct kernel *kernel; /* NULL: none is wanted */
+    struct kernel *kernel;          /* NULL: none */
+    struct loader_cause kernel_off; /* why */
     struct parts *parts;
     struct forwarder *forwarder;
+    struct tapping tapping;
     struct control *control;
     struct health *health;
     struct barrier barrier;
@@ -65,6 +69,7 @@ struct worker {
     int exit_status;
 
     enum handover_step step;
+    unsigned n_settling; /* what STEP_SETTLING waits for */
     uint64_t rested_us;
     struct control_request *upgrades[CONTROL_MAX_WAITING]; /* who asked */
     uint32_t n_upgrades;

@@ -253,5 +253,8 @@ enum ring_wait ring_rest(struct ring *r, uint64_t n, bool woken,
         return RING_TIMER;
     if (has_record(r))
         return RING_AGAIN;
-    return r->settling ? RING_TIMER : RING_SLEEP;
+    /* Something that is still being written: its program may have read the old
+     * mode long ago, and records behind it wake nobody before it does. */
+    return r->settling || ring_end(r) != ring_begin(r) ? RING_TIMER
+                                                       : RING_SLEEP;
 }

@@ -17,17 +17,6 @@
 #include "bpf/event_check.h"
 #include "bpf/procfs.h"
 
-void env_rig_require(void)
-{
-    struct loader_cause cause = {0};
-    const char *must = getenv("RETRIEVER_TEST_REQUIRE_BPF");
-
-    if (loader_probe(&cause, NULL) == 0)
-        return;
-    printf("skipped: %s; %s\n", cause.why, cause.remedy);
-    exit(must != NULL && strcmp(must, "1") == 0 ? 1 : 77);
-}
-
 static void take(void *arg, const char *packet, size_t n)
 {
     struct env_rig *r = arg;

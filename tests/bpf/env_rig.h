@@ -39,10 +39,6 @@ struct env_rig {
     uint64_t n_env; /* EVENT_ENV records so far */
 };
 
-/** Exits with 77 (or fails, when RETRIEVER_TEST_REQUIRE_BPF is 1) where programs
- *  cannot be loaded. */
-void env_rig_require(void);
-
 void env_rig_open(struct env_rig *r, enum attach_mode best);
 /** Where nothing can be attached: .cause says why. */
 void env_rig_open_without(struct env_rig *r);

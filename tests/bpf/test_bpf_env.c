@@ -20,6 +20,7 @@
 #include "bpf/environ.h"
 #include "bpf/lines.h"
 #include "bpf/procfs.h"
+#include "require.h"
 
 #define MAX_VALUE 4096
 #define QUIET_MS 60
@@ -605,6 +606,6 @@ int main(void)
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
 
     (void)sigaction(SIGPIPE, &ignore, NULL);
-    env_rig_require();
+    require_bpf();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

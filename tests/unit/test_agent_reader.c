@@ -43,6 +43,7 @@ struct fixture {
     uint64_t closed_token, n_parts_at_close;
     bool drained;
     unsigned n_paused;
+    uint64_t n_tapped;
     uint64_t n_left;
     uint32_t n_keep_conns;
 };
@@ -77,6 +78,14 @@ static void on_event(void *arg, const struct reader_event *ev)
         break;
     case READER_PAUSED:
         f->n_paused++;
+        uv_stop(&f->loop);
+        break;
+    case READER_TAPPED:
+        f->n_tapped = ev->n_left;
+        uv_stop(&f->loop);
+        break;
+    case READER_UNTAPPED:
+        f->n_tapped = 0;
         uv_stop(&f->loop);
         break;
     }
