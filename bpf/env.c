@@ -573,6 +573,7 @@ static int open_probes(struct env *e, const struct feature_env *env,
     if (env->events_fd < 0) {
         (void)snprintf(cause->why, sizeof(cause->why),
                        "there is no ring for events: only looks are left");
+        (void)snprintf(cause->reason, sizeof(cause->reason), "no_ring");
         return LOADER_REFUSED;
     }
     if (stat("/proc/self/ns/pid", &st) == 0)
