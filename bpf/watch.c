@@ -54,6 +54,31 @@ int watch_add(struct watch *w, const char *name, const char *tag)
     return 0;
 }
 
+static void lower(char *s)
+{
+    for (; *s != '\0'; s++) {
+        if (*s >= 'A' && *s <= 'Z')
+            *s = (char)(*s - 'A' + 'a');
+    }
+}
+
+const char *watch_item(struct watch *w, const char *item)
+{
+    char name[ENV_NAME_BYTES + 1], tag[ENV_NAME_BYTES + 1];
+    const char *colon = strchr(item, ':');
+    size_t n = colon != NULL ? (size_t)(colon - item) : strlen(item);
+    int rc;
+
+    if (n >= ENV_NAME_BYTES)
+        return watch_words(WATCH_NAME_LONG);
+    memcpy(name, item, n);
+    name[n] = '\0';
+    memcpy(tag, name, n + 1);
+    lower(tag);
+    rc = watch_add(w, name, colon != NULL ? colon + 1 : tag);
+    return rc != 0 ? watch_words(rc) : NULL;
+}
+
 const char *watch_words(int rc)
 {
     switch ((enum watch_rc)rc) {

@@ -45,6 +45,10 @@ void watch_init(struct watch *w);
  *  added. */
 int watch_add(struct watch *w, const char *name, const char *tag);
 
+/** An item of a list in the configuration: "NAME:tag", or "NAME", whose tag is the
+ *  name in lower case. NULL: added, else what is wrong. */
+const char *watch_item(struct watch *w, const char *item);
+
 /** Words for enum watch_rc. */
 const char *watch_words(int rc);
 

@@ -84,6 +84,26 @@ static void an_entry_is_found_by_its_whole_name(void **state)
     assert_int_equal(watch_find(&w, "", 0), -1);
 }
 
+static void items_of_a_list_are_names_with_tags(void **state)
+{
+    struct watch w;
+
+    (void)state;
+    watch_init(&w);
+    assert_null(watch_item(&w, "DD_SERVICE:service"));
+    assert_null(watch_item(&w, "HIP_VISIBLE_DEVICES"));
+    assert_string_equal(w.v[WATCH_FIRST_OWN].name, "DD_SERVICE");
+    assert_string_equal(w.v[WATCH_FIRST_OWN].tag, "service");
+    assert_string_equal(w.v[WATCH_FIRST_OWN + 1].tag, "hip_visible_devices");
+    assert_non_null(watch_item(&w, ""));
+    assert_non_null(watch_item(&w, ":x"));
+    assert_non_null(watch_item(&w, "X:"));
+    assert_non_null(watch_item(&w, "X:a:b"));
+    assert_non_null(watch_item(&w, "A2345678901234567890123456789012:x"));
+    assert_non_null(watch_item(&w, "DD_SERVICE:other"));
+    assert_int_equal(w.n, WATCH_FIRST_OWN + 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +111,7 @@ int main(void)
         cmocka_unit_test(bad_names_and_tags_are_refused),
         cmocka_unit_test(eight_are_enough),
         cmocka_unit_test(an_entry_is_found_by_its_whole_name),
+        cmocka_unit_test(items_of_a_list_are_names_with_tags),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
