@@ -30,7 +30,8 @@
 
 #define MODULE "env"
 #define LOOK_DELAY_NS (20 * (uint64_t)CLOCK_NS_PER_MS)
-#define QUEUE 1024u /* power of two */
+#define QUEUE 1024u                /* power of two */
+#define INITIAL_PID_NS 0xeffffffcu /* its inode, the same on all kernels */
 
 /* A program's mappings are looked at three times: its loader is done after 5 ms, and
  * what it loads itself comes later. */
@@ -553,6 +554,13 @@ static void close_all(void *self)
 
 /* ---- Opening ------------------------------------------------------------ */
 
+static uint32_t own_pid_ns(void)
+{
+    struct stat st;
+
+    return stat("/proc/self/ns/pid", &st) == 0 ? (uint32_t)st.st_ino : 0;
+}
+
 static int open_probes(struct env *e, const struct feature_env *env,
                        struct loader_cause *cause)
 {
@@ -562,12 +570,12 @@ static int open_probes(struct env *e, const struct feature_env *env,
         .stats_fd = env->events_stats_fd,
         .max_inodes = e->opts.max_inodes,
         .best = e->opts.best,
-        .config = {.own_tgid = env->own_tgid,
+        .config = {.ns_inum = own_pid_ns(),
+                   .own_tgid = env->own_tgid,
                    .subsys =
                        env->cgroups != NULL ? cgroups_subsys(env->cgroups) : -1,
                    .n_names = e->opts.watch.n},
     };
-    struct stat st;
     int rc;
 
     if (env->events_fd < 0) {
@@ -576,8 +584,6 @@ static int open_probes(struct env *e, const struct feature_env *env,
         (void)snprintf(cause->reason, sizeof(cause->reason), "no_ring");
         return LOADER_REFUSED;
     }
-    if (stat("/proc/self/ns/pid", &st) == 0)
-        o.config.ns_inum = (uint32_t)st.st_ino;
     for (uint32_t i = 0; i < e->opts.watch.n; i++)
         memcpy(o.config.names[i], e->opts.watch.v[i].name, ENV_NAME_BYTES);
     rc = attach_create(&e->attach, &o, cause);
@@ -609,7 +615,7 @@ static int open_all(void **self, const struct feature_env *env,
     e->opts = *own_opts(env);
     e->cgroups = env->cgroups;
     e->watched_fd = env->watched_fd;
-    e->same_ids = env->own_tgid == (uint32_t)getpid();
+    e->same_ids = own_pid_ns() == INITIAL_PID_NS;
     rc = images_create(&e->images);
     if (rc == 0)
         rc = env_state_create(&e->state, forget_tags, e);
