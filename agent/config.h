@@ -160,6 +160,13 @@ struct config {
     uint32_t ebpf_ring_bytes;
     uint32_t ebpf_max_delay_ms;
     bool ebpf_per_cpu_stats;
+    int ebpf_env; /* enum ebpf_mode */
+    struct string_list ebpf_env_watch;
+    uint32_t ebpf_env_max_inodes;
+    uint32_t ebpf_env_rescan_s;
+    int ebpf_env_live; /* 0 = never */
+    bool ebpf_cuda_tags;
+    int ebpf_cuda_semantics; /* enum cuda_semantics */
 
     /* Where each value came from; private to config*.c. */
     struct config_origins *origins;

@@ -607,9 +607,16 @@ static int check_probes(struct env *e, struct loader_cause *cause)
 static int open_all(void **self, const struct feature_env *env,
                     struct loader_cause *cause)
 {
-    struct env *e = calloc(1, sizeof(*e));
+    struct env *e;
     int rc;
 
+    if (own_opts(env)->off) {
+        (void)snprintf(cause->why, sizeof(cause->why),
+                       "ebpf.env.enabled is false");
+        (void)snprintf(cause->reason, sizeof(cause->reason), LOADER_DISABLED);
+        return LOADER_REFUSED;
+    }
+    e = calloc(1, sizeof(*e));
     if (e == NULL)
         return -ENOMEM;
     e->opts = *own_opts(env);

@@ -22,6 +22,7 @@
 #define ENV_DEFAULT_RESCAN_S 60u
 
 struct env_opts {
+    bool off;
     struct watch watch;
     uint32_t max_inodes; /* 1..4096 */
     uint32_t rescan_s;   /* 5..3600 */

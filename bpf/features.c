@@ -4,6 +4,7 @@
 const struct feature *const feature_table[] = {
 #if RETRIEVER_HAS_BPF
     &self_feature,
+    &env_feature,
 #endif
     NULL,
 };
