@@ -489,6 +489,12 @@ static void count_visible(void *arg, struct env_proc *p)
                         list.is_all ? e->devices.n : list.n);
 }
 
+static void add_count(struct lines *out, const char *name, uint64_t n)
+{
+    if (n > 0)
+        lines_add(out, name, (double)n, "c", "");
+}
+
 static void collect_own(struct env *e, struct lines *out)
 {
     struct attach_counts c = e->told;
@@ -496,20 +502,15 @@ static void collect_own(struct env *e, struct lines *out)
     if (e->attach != NULL)
         attach_count(e->attach, &c);
     lines_add(out, "retriever.ebpf.env.attached_inodes", c.n_attached, "g", "");
-    lines_add(out, "retriever.ebpf.env.attach_errors",
-              (double)(c.n_errors - e->told.n_errors), "c", "");
-    lines_add(out, "retriever.ebpf.env.no_room",
-              (double)(c.n_full - e->told.n_full + e->n_put_off_lost +
-                       e->n_untagged),
-              "c", "");
-    lines_add(out, "retriever.ebpf.env.truncated", (double)e->n_truncated, "c",
-              "");
-    lines_add(out, "retriever.ebpf.env.live_reads", (double)e->n_looks, "c",
-              "");
-    lines_add(out, "retriever.ebpf.env.live_read_errors",
-              (double)e->n_look_errors, "c", "");
     lines_add(out, "retriever.ebpf.env.processes",
               (double)env_state_n(e->state), "g", "");
+    add_count(out, "retriever.ebpf.env.attach_errors",
+              c.n_errors - e->told.n_errors);
+    add_count(out, "retriever.ebpf.env.no_room",
+              c.n_full - e->told.n_full + e->n_put_off_lost + e->n_untagged);
+    add_count(out, "retriever.ebpf.env.truncated", e->n_truncated);
+    add_count(out, "retriever.ebpf.env.live_reads", e->n_looks);
+    add_count(out, "retriever.ebpf.env.live_read_errors", e->n_look_errors);
     e->told = c;
     e->n_put_off_lost = e->n_untagged = 0;
     e->n_truncated = e->n_looks = e->n_look_errors = 0;
