@@ -12,6 +12,7 @@
 
 #include "bpf/activity.h"
 #include "bpf/drop.h"
+#include "bpf/env.h"
 #include "bpf/feature.h"
 #include "bpf/life.h"
 #include "bpf/self.h"
@@ -23,6 +24,7 @@ struct feature_opts {
     struct activity_opts activity;
     struct drop_opts drop;
     struct life_opts life;
+    struct env_opts env;
     struct self_opts self;
 };
 
