@@ -243,7 +243,8 @@ void ingress_tap_give_up(struct ingress *g, uint64_t end)
             region_set(g->region, k->ring_busy, k->ring_busy + 1);
             settle(g, &st, next);
         }
-        (void)ingress_tap(g, end);
+        if (ingress_tap(g, end) == 0 && pos == ring_begin(&l->ring))
+            return; /* a ring that nobody can read */
     }
 }
 
