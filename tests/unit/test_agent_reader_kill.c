@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/ingress.h"
 #include "agent/keeper_private.h"
 #include "agent/reader.h"
 #include "agent/sockets_private.h"
@@ -45,7 +46,8 @@ static const struct agg_config agg_cfg = {
 };
 static const struct dsd_parser_opts parser_opts = {.max_line_bytes = 65536};
 static int bell[2];
-static char folder[] = "/tmp/retriever-kill-XXXXXX";
+#define FOLDER "/tmp/retriever-kill-XXXXXX"
+static char folder[] = FOLDER;
 static char gram_path[64], stream_path[64];
 
 /* ---- The reading side -------------------------------------------------- */
@@ -272,7 +274,53 @@ static void kill_at_random(unsigned *seed)
     start_life();
 }
 
-static void a_kill_loses_nothing_and_doubles_nothing(void **state)
+/* Programs on the sockets, whose ring outlives each reader. False: not here. */
+static bool tap_sockets(void)
+{
+    const struct tap_source sources[] = {
+        {.source = 0,
+         .socket = ingress_socket_id(&k.sockets.entries[0]),
+         .header_bytes = 8},
+        {.source = 1, .socket = ingress_socket_id(&k.sockets.entries[1])}};
+    const struct tap_opts opts = {.max_bytes = 8192,
+                                  .sources = sources,
+                                  .n_sources = 2};
+    const char *required = getenv("RETRIEVER_TEST_REQUIRE_BPF");
+    struct loader_cause cause = {0};
+    struct ring ring = {0};
+    struct tap tap;
+
+    if (ring_make(&ring.ring_fd, &ring.control_fd, 1u << 18, &cause) != 0) {
+        print_message("skipped: %s; %s\n", cause.why, cause.remedy);
+        assert_false(required != NULL && strcmp(required, "1") == 0);
+        return false;
+    }
+    assert_int_equal(landing_ring_take(&k.landing, ring.ring_fd,
+                                       ring.control_fd),
+                     0);
+    assert_int_equal(tap_load(&tap, &ring, &opts, &cause), 0);
+    for (uint32_t i = 0; i < opts.n_sources; i++)
+        assert_int_equal(tap_attach(&tap, i, k.sockets.entries[i].fd), 0);
+    tap_close(&tap); /* the sockets hold them */
+    return true;
+}
+
+static void close_memory(void)
+{
+    landing_close(&k.landing);
+    region_close(&k.ingest);
+    region_close(&k.store);
+    fd_set_fini(&k.kept);
+    close(bell[0]);
+    close(bell[1]);
+    (void)munmap(k.sup, sizeof(*k.sup));
+    if (k.open_fds != NULL)
+        closedir(k.open_fds);
+    memset(&k, 0, sizeof(k));
+    memcpy(folder, FOLDER, sizeof(FOLDER));
+}
+
+static void kill_and_count(bool with_tap)
 {
     unsigned seed = (unsigned)time(NULL) ^ (unsigned)getpid();
     bool stream;
@@ -285,13 +333,18 @@ static void a_kill_loses_nothing_and_doubles_nothing(void **state)
     unsigned n_senders;
     int status;
 
-    (void)state;
     if (getenv("RETRIEVER_TEST_SEED") != NULL)
         seed = (unsigned)strtoul(getenv("RETRIEVER_TEST_SEED"), NULL, 10);
     assert_non_null(mkdtemp(folder));
     open_memory();
     stream = can_share();
     open_sockets(stream);
+    if (with_tap && !tap_sockets()) {
+        sockets_close(&k.sockets);
+        (void)rmdir(folder);
+        close_memory();
+        skip();
+    }
     n_senders = stream ? 3 : 2;
     print_message("seed %u (RETRIEVER_TEST_SEED)%s\n", seed,
                   stream ? "" : ", without stream: the table is not shared");
@@ -333,17 +386,35 @@ static void a_kill_loses_nothing_and_doubles_nothing(void **state)
                                         n->received[TRANSPORT_UDS] +
                                         n->received[TRANSPORT_UDS_STREAM]);
     assert_int_equal(n->rejected[DSD_POISON], 0);
+    if (with_tap) {
+        assert_true(n->tapped[TRANSPORT_UDP] > 0);
+        assert_true(n->tapped[TRANSPORT_UDS] > 0);
+    }
     agg_close(agg);
     for (unsigned i = 0; i < n_senders; i++)
         close(senders[i].fd);
     sockets_close(&k.sockets);
     (void)rmdir(folder);
+    close_memory();
+}
+
+static void a_kill_loses_nothing_and_doubles_nothing(void **state)
+{
+    (void)state;
+    kill_and_count(false);
+}
+
+static void nor_does_one_with_the_tap_attached(void **state)
+{
+    (void)state;
+    kill_and_count(true);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kill_loses_nothing_and_doubles_nothing),
+        cmocka_unit_test(nor_does_one_with_the_tap_attached),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
