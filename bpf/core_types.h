@@ -22,8 +22,13 @@ struct kernfs_node {
     __u64 id;
 };
 
+struct cgroup_root {
+    int hierarchy_id;
+};
+
 struct cgroup {
     struct kernfs_node *kn;
+    struct cgroup_root *root;
 };
 
 struct cgroup_subsys_state {
@@ -36,10 +41,16 @@ struct css_set {
 };
 
 struct task_struct {
+    unsigned int __state;
     int pid;
     int tgid;
     struct css_set *cgroups;
     char comm[16];
+};
+
+/* Before Linux 5.14. */
+struct task_struct___5_13 {
+    volatile long state;
 };
 
 #pragma clang attribute pop

@@ -18,12 +18,14 @@
 #define MODULE "bpf"
 
 extern const unsigned char bpf_tap_begin[], bpf_tap_end[];
+extern const unsigned char bpf_sched_begin[], bpf_sched_end[];
 
 static const struct {
     const char *name;
     const unsigned char *begin, *end;
 } objects[LOADER_N] = {
     [LOADER_TAP] = {"tap", bpf_tap_begin, bpf_tap_end},
+    [LOADER_SCHED] = {"sched", bpf_sched_begin, bpf_sched_end},
 };
 
 static int print(enum libbpf_print_level level, const char *fmt, va_list args)

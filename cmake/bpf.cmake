@@ -37,7 +37,7 @@ function(retriever_bpf_object target name)
         COMMAND ${RETRIEVER_BPF_CLANG} -target bpf -mcpu=v3 -O2 -g
             -D__TARGET_ARCH_${_bpf_arch} -I${PROJECT_SOURCE_DIR}
             -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
-            -Wall -Wextra -Werror -MD -MF ${object}.d
+            -Wall -Wextra -Wno-unused-parameter -Werror -MD -MF ${object}.d
             -c ${source} -o ${object}
         COMMAND ${RETRIEVER_BPF_STRIP} -g ${object}
         DEPENDS ${source} DEPFILE ${object}.d
