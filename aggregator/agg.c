@@ -367,7 +367,9 @@ void agg_commit(struct agg *a)
     if (n_open + n_stamped + a->pending_lost > 0) {
         region_save(a->r, &h->counts, COUNTS_HOT_BYTES);
         h->counts.aggregated += a->pending_aggregated + n_stamped;
-        h->counts.folded += a->pending_folded;
+        if (a->pending_folded > 0)
+            region_set(a->r, h->counts.folded,
+                       h->counts.folded + a->pending_folded);
         region_set(a->r, h->open.n_samples, h->open.n_samples + n_open);
         a->pending_aggregated = a->pending_folded = 0;
         a->pending_stamped = a->pending_lost = 0;

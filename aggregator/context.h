@@ -19,7 +19,8 @@
 /** How a spelling was meant: a metric_type, or one of these. */
 enum spelling_class {
     SPELLING_COPY = METRIC_N_TYPES, /* distribution copy of a histogram */
-    SPELLING_OVERFLOW               /* + cell_kind */
+    SPELLING_OVERFLOW,              /* + cell_kind */
+    SPELLING_OWN = 1u << 8 /* beside those: a name of ours, without prefix */
 };
 
 enum cell_kind context_kind(unsigned spelling_class);
@@ -27,7 +28,7 @@ enum cell_kind context_kind(unsigned spelling_class);
 static inline struct hash128 context_hash(const struct agg *a, struct view name,
                                           struct view tags, unsigned class)
 {
-    return hash_spelling(name, tags, class, a->head->seed);
+    return hash_spelling(name, tags, class | a->own, a->head->seed);
 }
 
 /** The first slot that may hold a spelling: to be asked for ahead of its use. */

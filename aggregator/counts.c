@@ -12,6 +12,8 @@ const char *transport_name(enum transport t)
         return "uds_stream";
     case TRANSPORT_TCP:
         return "tcp";
+    case TRANSPORT_KERNEL:
+        return "kernel";
     case TRANSPORT_N:
         break;
     }

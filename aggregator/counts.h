@@ -19,10 +19,11 @@ enum transport {
     TRANSPORT_UDS,
     TRANSPORT_UDS_STREAM,
     TRANSPORT_TCP,
+    TRANSPORT_KERNEL, /* what the agent measures itself: no datagrams */
     TRANSPORT_N
 };
 
-/** "udp", "uds", "uds_stream", "tcp". */
+/** "udp", "uds", "uds_stream", "tcp", "kernel". */
 const char *transport_name(enum transport t);
 
 enum filter_reason { FILTER_DISABLED /* enable_payloads.* */, FILTER_N };
@@ -36,8 +37,8 @@ struct ingest_counts {
     uint64_t bytes;
     uint64_t received[TRANSPORT_N]; /* samples, rejected lines included */
     uint64_t aggregated;
-    uint64_t folded; /* of aggregated: into an overflow series */
 
+    uint64_t folded; /* of aggregated: into an overflow series */
     uint64_t closed; /* of aggregated: in parts that were closed */
     uint64_t rejected[DSD_N_RESULTS];
     uint64_t filtered[FILTER_N];

@@ -193,7 +193,7 @@ bool enrich_name(struct agg *a, struct enriched *out, struct view raw,
         return false;
     if (copy && a->cfg.distribution_copy_prefix != NULL)
         prefixes[0] = a->cfg.distribution_copy_prefix;
-    if (!is_exempt(a, raw))
+    if (a->own == 0 && !is_exempt(a, raw))
         prefixes[1] = a->cfg.name_prefix;
     clean = enrich_text(a, raw, 3 * ENRICH_MAX_NAME_BYTES,
                         &a->head->counts.bad_utf8);

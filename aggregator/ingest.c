@@ -37,7 +37,7 @@ static void commit(struct ingest *in, struct stretch *st, enum transport t,
 {
     struct ingest_counts *k = agg_counts(in->agg);
 
-    region_save(in->region, k, 64);
+    region_save(in->region, k, COUNTS_HOT_BYTES);
     k->datagrams += st->n_datagrams;
     k->bytes += st->n_bytes;
     k->received[t] += st->n_received;
@@ -313,8 +313,10 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
 
     REQUIRE(at <= n && n < UINT32_MAX);
     in->now_s = now_s;
+    in->agg->own = t == TRANSPORT_KERNEL ? SPELLING_OWN : 0;
     agg_begin(in->agg, now_s);
-    if (at == 0 && from == 0 && (flags & INGEST_CONTINUED) == 0) {
+    if (at == 0 && from == 0 && t != TRANSPORT_KERNEL &&
+        (flags & INGEST_CONTINUED) == 0) {
         st.n_datagrams = 1;
         st.n_bytes = n;
         if ((flags & INGEST_TRUNCATED) != 0)

@@ -49,7 +49,8 @@ struct ingest {
 
 /** Apply the packet from pos->offset on; at the end *pos = {@next_record, 0}.
  *  Commits at least once. Counts one datagram (when pos->offset is 0), its bytes,
- *  and every line. @now_s: process clock. */
+ *  and every line. @now_s: process clock. TRANSPORT_KERNEL: lines of our own,
+ *  which are no datagram and whose names take no prefix. */
 void ingest_packet(struct ingest *in, struct ingest_pos *pos,
                    uint32_t next_record, const char *packet, size_t n,
                    enum transport t, unsigned flags, int64_t now_s);

@@ -28,7 +28,7 @@
 #include "aggregator/agg.h"
 #include "aggregator/series.h"
 
-#define AGG_LAYOUT_VERSION 2u
+#define AGG_LAYOUT_VERSION 3u
 
 enum agg_range {
     RANGE_HEAD,
@@ -330,7 +330,7 @@ struct text_head {
 
 /* What changes with nearly every datagram lies together: see counts.h. */
 #define COUNTS_HOT_BYTES                                                       \
-    (offsetof(struct ingest_counts, folded) + sizeof(uint64_t))
+    (offsetof(struct ingest_counts, aggregated) + sizeof(uint64_t))
 _Static_assert(COUNTS_HOT_BYTES == 64, "one save");
 
 /* ---- Head --------------------------------------------------------------- */
@@ -392,6 +392,7 @@ struct agg {
     int64_t now_s;
     int64_t refused_s; /* the second in which room was refused */
     bool low;          /* some pool wants to grow */
+    unsigned own;      /* SPELLING_OWN while lines of our own are applied */
 };
 
 static inline struct blob *blob_at(const struct agg *a, uint32_t ref)

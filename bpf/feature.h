@@ -35,7 +35,8 @@ struct feature {
     const char *what; /* one line for people */
     /** Load and attach. Returns 0 (*self is set), LOADER_REFUSED (@cause filled;
      *  it may have switched to a fallback instead: then 0, and @cause says what is
-     *  missing) or -errno. */
+     *  missing) or -errno. @cause comes empty; left so, a refusal is that of the
+     *  ring that events_fd lacks. */
     int (*open)(void **self, const struct feature_env *env,
                 struct loader_cause *cause);
     /** A record of the ring, whole and of the length of its type. NULL: none. */
@@ -46,5 +47,10 @@ struct feature {
     /** Detach and free; NULL-safe. */
     void (*close)(void *self);
 };
+
+/** Have the three maps of an object that includes event.bpf.h be the agent's.
+ *  Returns 0 or -errno (-ENOENT: it has none of that name, or there is no ring). */
+struct bpf_object;
+int feature_share_events(struct bpf_object *o, const struct feature_env *env);
 
 #endif

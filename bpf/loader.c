@@ -9,6 +9,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <linux/bpf.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,6 +46,7 @@ static int print(enum libbpf_print_level level, const char *fmt, va_list args)
 
 void loader_explain(struct loader_cause *out, const char *what, int err)
 {
+    const char *reason = "refused";
     const char *remedy = "";
 
     if (err < 0)
@@ -53,25 +55,55 @@ void loader_explain(struct loader_cause *out, const char *what, int err)
     switch (err) {
     case EPERM:
     case EACCES:
+        reason = "no_privilege";
         remedy = "grant CAP_BPF and CAP_PERFMON (before Linux 5.8 "
                  "CAP_SYS_ADMIN); a sandbox may forbid bpf(2) to everybody";
         break;
     case ENOSYS:
+        reason = "no_bpf";
         remedy = "this kernel, or sandbox, has no bpf(2)";
         break;
     case ESRCH:
+        reason = "no_btf";
         remedy = "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)";
         break;
     case ENOMEM:
+        reason = "no_memory";
         remedy = "raise the memory limit";
         break;
     case EINVAL:
+        reason = "old_kernel";
         remedy = "this kernel is too old for it";
         break;
     default:
         break;
     }
     (void)snprintf(out->remedy, sizeof(out->remedy), "%s", remedy);
+    (void)snprintf(out->reason, sizeof(out->reason), "%s", reason);
+}
+
+/* A program for a raw tracepoint, which is attached nowhere, needs what all others
+ * need. Run by hand it says who runs it: no file does, inside a pid namespace. */
+int loader_probe(struct loader_cause *cause, uint32_t *own_tgid)
+{
+    const struct bpf_insn program[] = {
+        {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_current_pid_tgid},
+        {.code = BPF_ALU64 | BPF_RSH | BPF_K, .dst_reg = BPF_REG_0, .imm = 32},
+        {.code = BPF_JMP | BPF_EXIT},
+    };
+    LIBBPF_OPTS(bpf_test_run_opts, run);
+    int fd =
+        bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "retriever_probe", "GPL",
+                      program, sizeof(program) / sizeof(program[0]), NULL);
+
+    if (fd < 0) {
+        loader_explain(cause, "the kernel refused to load a program", errno);
+        return LOADER_REFUSED;
+    }
+    if (own_tgid != NULL && bpf_prog_test_run_opts(fd, &run) == 0)
+        *own_tgid = run.retval;
+    (void)close(fd);
+    return 0;
 }
 
 int loader_open(struct bpf_object **out, enum loader_object which,

@@ -29,10 +29,17 @@ enum loader_rc {
 struct loader_cause {
     char why[160];
     char remedy[160];
+    char reason[24]; /* the same as one word, for a tag */
 };
 
 /** Words for an errno of bpf(2) or perf_event_open(2) met while doing @what. */
 void loader_explain(struct loader_cause *out, const char *what, int err);
+
+/** May this process load programs at all? Takes microseconds. Returns 0,
+ *  LOADER_REFUSED (@cause filled) or -errno. *own_tgid (may be NULL) is this process
+ *  in the initial namespace, as programs see it; untouched when that is not
+ *  known. */
+int loader_probe(struct loader_cause *cause, uint32_t *own_tgid);
 
 /** Parse the embedded object. Returns 0, LOADER_REFUSED (@cause filled) or -errno;
  *  *out is untouched then. */

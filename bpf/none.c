@@ -5,8 +5,47 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "bpf/event_ring.h"
 #include "bpf/probe.h"
 #include "bpf/tap.h"
+
+static int refuse(struct loader_cause *cause)
+{
+    (void)snprintf(cause->why, sizeof(cause->why),
+                   "this build has no kernel programs");
+    (void)snprintf(cause->remedy, sizeof(cause->remedy),
+                   "build with clang and libbpf (-DRETRIEVER_BPF=ON)");
+    (void)snprintf(cause->reason, sizeof(cause->reason), "not_built");
+    return LOADER_REFUSED;
+}
+
+int loader_probe(struct loader_cause *cause, uint32_t *own_tgid)
+{
+    (void)own_tgid;
+    return refuse(cause);
+}
+
+int event_ring_create(struct event_ring *er, uint32_t n_bytes,
+                      struct loader_cause *cause)
+{
+    (void)n_bytes;
+    *er = (struct event_ring){.ring = {.ring_fd = -1,
+                                       .control_fd = -1,
+                                       .wait_fd = -1},
+                              .stats_fd = -1};
+    return refuse(cause);
+}
+
+void event_ring_close(struct event_ring *er)
+{
+    (void)er;
+}
+
+void event_ring_totals(int stats_fd, struct event_stats *sum)
+{
+    (void)stats_fd;
+    *sum = (struct event_stats){0};
+}
 
 int probe_enum(const char *type, const char *name)
 {
@@ -26,11 +65,7 @@ int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
 {
     (void)r;
     (void)n_bytes;
-    (void)snprintf(cause->why, sizeof(cause->why),
-                   "this build has no kernel programs");
-    (void)snprintf(cause->remedy, sizeof(cause->remedy),
-                   "build with clang and libbpf (-DRETRIEVER_BPF=ON)");
-    return LOADER_REFUSED;
+    return refuse(cause);
 }
 
 int ring_open(struct ring *r, int ring_fd, int control_fd)

@@ -16,7 +16,8 @@
  */
 #include "bpf/sched.h"
 
-#include "bpf/events.bpf.h"
+#include "bpf/core_types.h"
+#include "bpf/event.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
@@ -131,6 +132,16 @@ struct side {
     int is_silent;
 };
 
+/* Its id in the hierarchy that cgroups_subsys() names. */
+static __always_inline __u64 cgid_of(struct task_struct *t)
+{
+    __s32 subsys = sched_config.subsys;
+
+    if (subsys < 0)
+        return t->cgroups->dfl_cgrp->kn->id;
+    return t->cgroups->subsys[subsys & 15]->cgroup->kn->id;
+}
+
 static __always_inline void announce(__u64 cgid)
 {
     struct event_cgroup *e;
@@ -146,7 +157,7 @@ static __always_inline void announce(__u64 cgid)
     e->hierarchy = sched_config.hierarchy;
     e->id = cgid;
     e->path[0] = '\0';
-    event_submit(e, 1);
+    event_submit(e, EVENT_CGROUP);
 }
 
 static __always_inline void look(struct side *s, struct task_struct *t,
@@ -154,7 +165,7 @@ static __always_inline void look(struct side *s, struct task_struct *t,
 {
     struct sched_info *info;
 
-    s->cgid = task_cgid(t, sched_config.subsys);
+    s->cgid = cgid_of(t);
     s->slot = 0;
     s->is_container = 0;
     s->is_silent = 0;
@@ -295,7 +306,7 @@ static __always_inline void stream(const struct side *prev,
     e->latency_ns = ns;
     e->flags = flags;
     e->pad = 0;
-    event_submit(e, 0);
+    event_submit(e, EVENT_RUNQ);
 }
 
 /* ---- Switches ------------------------------------------------------------- */
@@ -398,7 +409,7 @@ static __always_inline int note(struct cgroup *cgroup, const char *path,
     e->id = cgroup->kn->id;
     if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), path) < 0)
         e->path[0] = '\0';
-    event_submit(e, 1);
+    event_submit(e, EVENT_CGROUP);
     return 0;
 }
 

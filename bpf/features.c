@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bpf/features.h"
+
+const struct feature *const features[] = {
+#if RETRIEVER_HAS_BPF
+    &self_feature,
+#endif
+    NULL,
+};
+
+_Static_assert(sizeof(features) / sizeof(features[0]) <= FEATURES_MAX + 1,
+               "whoever keeps a state for each has no room");

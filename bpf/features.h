@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The features of this build, and the options of each: the rows of
+ * `retriever ebpf status`.
+ *
+ * Thread:  none; constant data.
+ * Memory:  options are borrowed by the features for as long as they are open.
+ * Promise: no two features have one name.
+ */
+#ifndef RETRIEVER_BPF_FEATURES_H
+#define RETRIEVER_BPF_FEATURES_H
+
+#include "bpf/feature.h"
+#include "bpf/self.h"
+
+#define FEATURES_MAX 16
+
+/** One member for each feature that has options. */
+struct feature_opts {
+    struct self_opts self;
+};
+
+/** In the order in which they are opened; NULL ends it. A build without kernel
+ *  programs has none. */
+extern const struct feature *const features[];
+
+#endif
