@@ -191,6 +191,15 @@ static struct entry *find_by_walk(struct cgroups *c, uint64_t id)
     return find(c, id);
 }
 
+/* By handle; finds out whether we may. Returns 0 or -errno. */
+static int path_of(struct cgroups *c, uint64_t id, char out[CGROUP_PATH_MAX])
+{
+    int rc = hierarchy_path(c->used, id, out);
+
+    c->no_handles = rc == -EPERM || rc == -ENOSYS || rc == -EOPNOTSUPP;
+    return rc;
+}
+
 static const struct cgroup_info unknown = {.path = "", .name = "", .tags = ""};
 
 const struct cgroup_info *cgroups_find(struct cgroups *c, uint64_t id)
@@ -200,13 +209,8 @@ const struct cgroup_info *cgroups_find(struct cgroups *c, uint64_t id)
 
     if (e != NULL || c->used == NULL || id == 0)
         return e != NULL ? &e->info : &unknown;
-    if (!c->no_handles) {
-        int rc = hierarchy_path(c->used, id, path);
-
-        if (rc == 0)
-            e = add(c, id, path);
-        c->no_handles = rc == -EPERM || rc == -ENOSYS || rc == -EOPNOTSUPP;
-    }
+    if (!c->no_handles && path_of(c, id, path) == 0)
+        e = add(c, id, path);
     if (e == NULL && c->no_handles) {
         e = find_by_walk(c, id);
         if (e == NULL)
@@ -231,11 +235,19 @@ uint64_t cgroups_of_pid(struct cgroups *c, int pid)
     return hierarchy_id(c->used, path);
 }
 
-bool cgroups_exists(const struct cgroups *c, uint64_t id)
+bool cgroups_exists(struct cgroups *c, uint64_t id)
 {
     char path[CGROUP_PATH_MAX];
+    const struct entry *e;
 
-    return c->used != NULL && hierarchy_path(c->used, id, path) != -ESTALE;
+    if (c->used == NULL)
+        return false;
+    if (!c->no_handles && path_of(c, id, path) == 0)
+        return true;
+    if (!c->no_handles)
+        return false;
+    e = find(c, id);
+    return e != NULL && hierarchy_id(c->used, e->path) == id;
 }
 
 /* ---- Records ------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #include "bpf/features.h"
 
 const struct feature *const features[] = {
+    &runq_feature,
 #if RETRIEVER_HAS_BPF
     &self_feature,
 #endif

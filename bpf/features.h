@@ -11,12 +11,14 @@
 #define RETRIEVER_BPF_FEATURES_H
 
 #include "bpf/feature.h"
+#include "bpf/runq.h"
 #include "bpf/self.h"
 
 #define FEATURES_MAX 16
 
 /** One member for each feature that has options. */
 struct feature_opts {
+    struct runq_opts runq;
     struct self_opts self;
 };
 

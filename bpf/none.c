@@ -7,6 +7,7 @@
 
 #include "bpf/event_ring.h"
 #include "bpf/probe.h"
+#include "bpf/runq_kernel.h"
 #include "bpf/tap.h"
 
 static int refuse(struct loader_cause *cause)
@@ -159,4 +160,53 @@ int tap_detach(int socket_fd)
 void tap_close(struct tap *t)
 {
     (void)t;
+}
+
+int runq_kernel_open(struct runq_kernel **out, const struct runq_opts *opts,
+                     const struct feature_env *env,
+                     const struct runq_kernel_force *force,
+                     struct loader_cause *cause)
+{
+    (void)out;
+    (void)opts;
+    (void)env;
+    (void)force;
+    return refuse(cause);
+}
+
+int runq_kernel_start(struct runq_kernel *k, struct loader_cause *cause)
+{
+    (void)k;
+    return refuse(cause);
+}
+
+void runq_kernel_stop(struct runq_kernel *k)
+{
+    (void)k;
+}
+
+void runq_kernel_close(struct runq_kernel *k)
+{
+    (void)k;
+}
+
+void runq_kernel_tell(struct runq_kernel *k, const struct cgroup_info *info,
+                      bool is_silent)
+{
+    (void)k;
+    (void)info;
+    (void)is_silent;
+}
+
+void runq_kernel_read(struct runq_kernel *k,
+                      const struct runq_kernel_sink *sink)
+{
+    (void)k;
+    (void)sink;
+}
+
+void runq_kernel_stats(struct runq_kernel *k, struct sched_stats *delta)
+{
+    (void)k;
+    *delta = (struct sched_stats){0};
 }
