@@ -178,15 +178,17 @@ void cgroups_each(struct cgroups *c, cgroups_each_fn *fn, void *arg)
         hierarchy_walk(c->used, on_walk, &w);
 }
 
-/* Without handles. One walk names everything; those who ask about cgroups that are
- * gone must not start one each time. */
+/* One walk names everything; those who ask about cgroups that are gone must not start
+ * one each time. */
+static bool may_walk(const struct cgroups *c)
+{
+    return c->walked_ns == 0 ||
+           clock_mono_ns(&clock_real) - c->walked_ns >= WALK_AGAIN_NS;
+}
+
 static struct entry *find_by_walk(struct cgroups *c, uint64_t id)
 {
-    uint64_t now_ns = clock_mono_ns(&clock_real);
-
-    if (c->walked_ns != 0 && now_ns - c->walked_ns < WALK_AGAIN_NS)
-        return NULL;
-    c->walked_ns = now_ns;
+    c->walked_ns = clock_mono_ns(&clock_real);
     cgroups_each(c, NULL, NULL);
     return find(c, id);
 }
@@ -211,11 +213,10 @@ const struct cgroup_info *cgroups_find(struct cgroups *c, uint64_t id)
         return e != NULL ? &e->info : &unknown;
     if (!c->no_handles && path_of(c, id, path) == 0)
         e = add(c, id, path);
-    if (e == NULL && c->no_handles) {
+    if (e == NULL && c->no_handles && !may_walk(c))
+        return &unknown; /* the next time */
+    if (e == NULL && c->no_handles)
         e = find_by_walk(c, id);
-        if (e == NULL)
-            return &unknown; /* perhaps the next walk */
-    }
     if (e == NULL)
         e = add(c, id, "");
     return e != NULL ? &e->info : &unknown;
@@ -239,14 +240,19 @@ bool cgroups_exists(struct cgroups *c, uint64_t id)
 {
     char path[CGROUP_PATH_MAX];
     const struct entry *e;
+    int rc = -EPERM;
 
     if (c->used == NULL)
         return false;
-    if (!c->no_handles && path_of(c, id, path) == 0)
-        return true;
     if (!c->no_handles)
-        return false;
+        rc = path_of(c, id, path);
+    if (!c->no_handles)
+        return rc == 0;
     e = find(c, id);
+    if (e == NULL && may_walk(c))
+        e = find_by_walk(c, id);
+    else if (e == NULL)
+        return true; /* not to be told now */
     return e != NULL && hierarchy_id(c->used, e->path) == id;
 }
 
