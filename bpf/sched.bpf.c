@@ -354,19 +354,23 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
         return 0;
 
     look(&n, next, stats);
+    if (n.is_silent)
+        ns = -1;
+    if (ns < 0 && !preempted)
+        return 0;
     if (!from_idle) {
         look(&p, prev, stats);
         cause = relation(&n, &p);
     }
     if (sched_config.is_stream) {
-        if (ns >= 0 && !n.is_silent)
+        if (ns >= 0)
             stream(&p, &n, next->tgid, next->pid,
                    cause | (preempted ? SCHED_PREEMPTED : 0), ns, now);
         return 0;
     }
     if (preempted)
         add_out(&p, &n, stats);
-    if (ns < 0 || n.is_silent)
+    if (ns < 0)
         return 0;
     add_wait(&n, cause, ns, stats);
     if (cause >= SCHED_BY_OTHER && (__u64)ns > sched_config.min_pair_ns)
