@@ -86,9 +86,18 @@ static void forget(struct cgroups *c, struct entry *e)
     free(e);
 }
 
-static void forget_oldest(struct cgroups *c)
+static void forget_all(struct cgroups *c)
 {
-    forget(c, LIST_ENTRY(list_first(&c->by_use), struct entry, by_use));
+    for (size_t i = 0; i < N_BUCKETS; i++) {
+        while (c->buckets[i] != NULL) {
+            struct entry *e = c->buckets[i];
+
+            c->buckets[i] = e->next;
+            free(e);
+        }
+    }
+    list_init(&c->by_use);
+    c->n = 0;
 }
 
 static uint64_t slot_of(const struct cgroups *c, const struct cgroup_name *name)
@@ -134,7 +143,7 @@ static struct entry *add(struct cgroups *c, uint64_t id, const char *path)
     if (e == NULL)
         return NULL;
     if (c->n >= CGROUPS_MAX)
-        forget_oldest(c);
+        forget(c, LIST_ENTRY(list_first(&c->by_use), struct entry, by_use));
     e->info.id = id;
     memcpy(e->path, path, n + 1);
     fill(c, e);
@@ -384,8 +393,7 @@ int cgroups_use(struct cgroups *c, const char *name)
     }
     if (!is_auto && (h == NULL || subsys < -1))
         return CGROUPS_NO_HIERARCHY;
-    while (!list_empty(&c->by_use))
-        forget_oldest(c);
+    forget_all(c);
     c->used = h;
     c->subsys = subsys;
     c->walked_ns = 0;
@@ -445,7 +453,6 @@ void cgroups_close(struct cgroups *c)
 {
     if (c == NULL)
         return;
-    while (!list_empty(&c->by_use))
-        forget_oldest(c);
+    forget_all(c);
     free(c);
 }

@@ -39,7 +39,7 @@ struct runq_kernel {
     bool is_shared;
     struct table hist, pairs; /* of the last read */
     struct sched_stats stats;
-    unsigned char *per_cpu; /* room for one value of cg_hist, of all CPUs */
+    struct sched_hist *per_cpu; /* room for one value of cg_hist */
 };
 
 struct hist_row {
@@ -324,12 +324,8 @@ static bool read_hist(struct runq_kernel *k, struct hist_row *row)
     if (bpf_map_lookup_elem(k->hist_fd, &row->cgid, k->per_cpu) != 0)
         return false;
     memset(&row->hist, 0, sizeof(row->hist));
-    for (uint32_t i = 0; i < n; i++) {
-        struct sched_hist one;
-
-        memcpy(&one, k->per_cpu + i * sizeof(one), sizeof(one));
-        add_hist(&row->hist, &one, false);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        add_hist(&row->hist, &k->per_cpu[i], false);
     return true;
 }
 

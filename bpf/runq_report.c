@@ -408,7 +408,7 @@ void runq_report_write(struct runq_report *r, struct lines *out)
 
     if (all != NULL)
         qsort(all, n, sizeof(struct group *), busier);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; all != NULL && i < n; i++) {
         if (i < r->opts->max_containers) {
             write_throttled(r, all[i], out);
             write_group(r, all[i], out);

@@ -140,7 +140,7 @@ static bool is_ours(struct schedstat *s, const char *pid)
 
 static void add_process(struct reading *r, int proc, const char *pid)
 {
-    char name[64];
+    char name[300];
     struct dirent *e;
     DIR *dir;
     int fd;

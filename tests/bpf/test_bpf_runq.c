@@ -313,7 +313,7 @@ static void a_stream_has_a_limit(void **state)
     measure();
     n = runq_rig_sum(&rig, "runq.latency", VICTIM);
     print_message("stream: %.0f records at 10/s\n", n);
-    assert_true(n >= 5 && n <= WINDOW_MS / 100 + 1);
+    assert_true(n >= 5 && n <= WINDOW_MS / 100.0 + 1);
 
     rig.opts.runq.min_interval_us = 0;
     spawn_hogs(runq_rig_cgroup(&rig, NULL, HOG_ID));
@@ -322,7 +322,7 @@ static void a_stream_has_a_limit(void **state)
     print_message(
         "stream: %.0f records without limit, %.0f ms behind the hog\n", n,
         waited(VICTIM, "cause:other_container"));
-    assert_true(n > 2 * (WINDOW_MS / 100));
+    assert_true(n > 2 * (WINDOW_MS / 100.0));
     assert_true(waited(VICTIM, "cause:other_container") > 0);
     assert_true(runq_rig_sum(&rig, "runq.neighbor.wait",
                              VICTIM ",neighbor:" HOG_ID) > 0);
