@@ -2,6 +2,7 @@
 #include "bpf/runq.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "bpf/features.h"
@@ -58,6 +59,21 @@ static int start(struct runq *q, const struct feature_env *env,
     return rc;
 }
 
+static int use_hierarchy(struct runq *q, struct loader_cause *cause)
+{
+    const char *name = q->opts.hierarchy;
+    char present[100];
+
+    if (name == NULL || cgroups_use(q->cgroups, name) == 0)
+        return 0;
+    (void)snprintf(cause->why, sizeof(cause->why),
+                   "there is no hierarchy %.40s", name);
+    (void)snprintf(cause->remedy, sizeof(cause->remedy),
+                   "ebpf.runq.hierarchy: auto, %s",
+                   cgroups_present(q->cgroups, present, sizeof(present)));
+    return LOADER_REFUSED;
+}
+
 static int open_any(void **self, const struct feature_env *env,
                     struct loader_cause *cause)
 {
@@ -70,6 +86,9 @@ static int open_any(void **self, const struct feature_env *env,
     q->cgroups = env->cgroups;
     if (env->events_fd < 0)
         q->opts.stream = false; /* nowhere to */
+    rc = use_hierarchy(q, cause);
+    if (rc != 0)
+        goto out;
     rc = runq_report_create(&q->report, &q->opts, q->cgroups);
     if (rc == 0)
         rc = start(q, env, cause);

@@ -7,8 +7,8 @@
  * scheduler's own sums of the agent's container are read (schedstat.h).
  *
  * Thread:  as feature.h says.
- * Memory:  bounded by the maps of sched.bpf.c: at most 16 MiB there, and 8 MiB here
- *          when all 4096 cgroups have values.
+ * Memory:  bounded by the maps of sched.bpf.c: at most 18 MiB there; here 848 bytes
+ *          for each of at most 4096 cgroups, and 3 KiB more while a report is made.
  * Promise: what is reported of a container are sums over all its waits, not a
  *          sample, except in stream mode.
  */
@@ -27,6 +27,9 @@ struct runq_opts {
     /* Globs of names and paths, with spaces or commas between; "" or NULL:
      * include all, exclude none. */
     const char *include, *exclude;
+    /* As for cgroups_use(), of which it is the caller: a feature that reads
+     * cgroups_subsys() is opened behind this one. NULL: as it is. */
+    const char *hierarchy;
     uint32_t min_interval_us; /* stream: per cgroup and CPU */
     uint32_t min_pair_us;     /* shorter waits name nobody */
     uint32_t top_neighbors;   /* named per container; the rest is "other" */

@@ -347,6 +347,51 @@ static void what_is_excluded_is_silent(void **state)
                              VICTIM ",neighbor:" HOG_ID) > 0);
 }
 
+static void a_wrong_hierarchy_is_refused(void **state)
+{
+    struct loader_cause cause = {0};
+
+    (void)state;
+    runq_rig_open(&rig, "auto");
+    rig.opts.runq.hierarchy = "cpuz";
+    assert_int_equal(runq_feature.open(&rig.self, &rig.env, &cause),
+                     LOADER_REFUSED);
+    assert_null(rig.self);
+    assert_non_null(strstr(cause.why, "cpuz"));
+    assert_non_null(strstr(cause.remedy,
+                           cgroups_hierarchy(rig.cgroups)->v2 ? "v2" : "cpu"));
+    rig.opts.runq.hierarchy = "v2";
+    runq_rig_start(&rig);
+}
+
+/* In a process of its own, which gives up its privileges. */
+static void without_privilege_schedstat_stands_in(void **state)
+{
+    int status;
+    pid_t pid;
+
+    (void)state;
+    runq_rig_open(&rig, "v2");
+    pid = fork();
+    if (pid == 0) {
+        struct loader_cause cause = {0};
+        bool ok;
+
+        if (setresuid(65534, 65534, 65534) != 0)
+            _exit(2);
+        if (runq_feature.open(&rig.self, &rig.env, &cause) != 0)
+            _exit(3);
+        runq_rig_collect(&rig, true);
+        ok = cause.why[0] != '\0' &&
+             runq_rig_sum(&rig, "runq.wait", "source:schedstat") > 0 &&
+             runq_rig_sum(&rig, "runq.latency", "") == 0;
+        runq_rig_end(&rig);
+        _exit(ok ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 #define ROW(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -361,6 +406,8 @@ int main(void)
         ROW(a_short_life_has_a_name),
         ROW(a_stream_has_a_limit),
         ROW(what_is_excluded_is_silent),
+        ROW(a_wrong_hierarchy_is_refused),
+        ROW(without_privilege_schedstat_stands_in),
     };
 
     if (!runq_rig_possible())
