@@ -40,8 +40,17 @@ struct css_set {
     struct cgroup *dfl_cgrp;
 };
 
+struct cfs_rq {
+    __u64 throttled_clock_self_time; /* since Linux 6.6 */
+};
+
+struct sched_entity {
+    struct cfs_rq *cfs_rq;
+};
+
 struct task_struct {
     unsigned int __state;
+    struct sched_entity se;
     int pid;
     int tgid;
     struct css_set *cgroups;

@@ -24,11 +24,18 @@
 
 volatile const struct sched_config sched_config;
 
+struct stamp {
+    __u64 since_ns; /* it could run; 0 = it runs, or sleeps */
+    /* Its queue then, and how long a quota had held that back before. */
+    __u64 queue;
+    __u64 held_ns;
+};
+
 struct {
     __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, int);
-    __type(value, __u64);
+    __type(value, struct stamp);
 } task_since SEC(".maps");
 
 /* Before Linux 5.13. */
@@ -36,7 +43,7 @@ struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 65536);
     __type(key, __u32);
-    __type(value, __u64);
+    __type(value, struct stamp);
 } task_since_lru SEC(".maps");
 
 struct {
@@ -85,11 +92,11 @@ struct {
 
 /* ---- Stamps -------------------------------------------------------------- */
 
-static __always_inline __u64 *stamp_of(struct task_struct *t, int make)
+static __always_inline struct stamp *stamp_of(struct task_struct *t, int make)
 {
     __u32 tid = t->pid;
-    __u64 zero = 0;
-    __u64 *v;
+    struct stamp zero = {};
+    struct stamp *v;
 
     if (sched_config.has_storage)
         return bpf_task_storage_get(&task_since, t, 0,
@@ -101,12 +108,35 @@ static __always_inline __u64 *stamp_of(struct task_struct *t, int make)
     return bpf_map_lookup_elem(&task_since_lru, &tid);
 }
 
+static __always_inline __u64 held_ns(struct task_struct *t)
+{
+    if (!bpf_core_field_exists(t->se.cfs_rq->throttled_clock_self_time))
+        return 0;
+    return t->se.cfs_rq->throttled_clock_self_time;
+}
+
+static __always_inline void put_stamp(struct stamp *s, struct task_struct *t,
+                                      __u64 now)
+{
+    s->since_ns = now;
+    s->queue = (__u64)t->se.cfs_rq;
+    s->held_ns = held_ns(t);
+}
+
+/* A quota held the task back for the better part of its wait of @ns: whoever had the
+ * CPU meanwhile is not to blame. */
+static __always_inline int was_held(const struct stamp *s,
+                                    struct task_struct *t, __u64 ns)
+{
+    return s->queue == (__u64)t->se.cfs_rq && held_ns(t) - s->held_ns > ns / 2;
+}
+
 static __always_inline int on_wakeup(struct task_struct *t)
 {
-    __u64 *since = stamp_of(t, 1);
+    struct stamp *s = stamp_of(t, 1);
 
-    if (since && *since == 0)
-        *since = bpf_ktime_get_ns();
+    if (s && s->since_ns == 0)
+        put_stamp(s, t, bpf_ktime_get_ns());
     return 0;
 }
 
@@ -318,38 +348,62 @@ static __always_inline int is_runnable(struct task_struct *t)
     return ((struct task_struct___5_13 *)(void *)t)->state == 0;
 }
 
+/* @t goes: it waits from now on, or does not. */
+static __always_inline void leave(struct task_struct *t, int preempted,
+                                  __u64 now)
+{
+    struct stamp *s = stamp_of(t, preempted);
+
+    if (s && preempted)
+        put_stamp(s, t, now);
+    else if (s)
+        s->since_ns = 0;
+}
+
+/* @t comes: how long it has waited; -1 = not known. */
+static __always_inline __s64 arrive(struct task_struct *t, __u64 now, int *held,
+                                    struct sched_stats *stats)
+{
+    struct stamp *s = stamp_of(t, 0);
+    __s64 ns;
+
+    *held = 0;
+    if (!s || s->since_ns == 0) {
+        stats->n_missed++;
+        return -1;
+    }
+    ns = now - s->since_ns;
+    s->since_ns = 0;
+    if (ns < 0) {
+        stats->n_negative++;
+        return -1;
+    }
+    *held = was_held(s, t, ns);
+    return ns;
+}
+
 static __always_inline int on_switch(int preempt, struct task_struct *prev,
                                      struct task_struct *next)
 {
-    int from_idle = prev->pid == 0, to_idle = next->pid == 0;
+    int from_idle = prev->pid == 0, to_idle = next->pid == 0, held;
     int preempted = !from_idle && (preempt || is_runnable(prev));
     __u32 zero = 0, cause = SCHED_BY_IDLE;
     __u64 now = bpf_ktime_get_ns();
     struct sched_stats *stats = bpf_map_lookup_elem(&sched_stats, &zero);
     struct side p = {}, n;
-    __u64 *since;
     __s64 ns;
 
     if (!stats)
         return 0;
     stats->n_switches++;
     if (!from_idle) {
-        since = stamp_of(prev, preempted);
-        if (since)
-            *since = preempted ? now : 0;
+        leave(prev, preempted, now);
         if (!preempted && sched_config.want_voluntary)
             add_voluntary(prev, stats);
     }
     if (to_idle)
         return 0;
-    since = stamp_of(next, 0);
-    ns = since && *since ? (__s64)(now - *since) : -1;
-    if (!since || *since == 0)
-        stats->n_missed++;
-    else if (ns < 0)
-        stats->n_negative++;
-    if (since)
-        *since = 0;
+    ns = arrive(next, now, &held, stats);
     if (ns < 0 && !preempted)
         return 0;
 
@@ -360,7 +414,8 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
         return 0;
     if (!from_idle) {
         look(&p, prev, stats);
-        cause = relation(&n, &p);
+        if (!held)
+            cause = relation(&n, &p);
     }
     if (sched_config.is_stream) {
         if (ns >= 0)

@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) __u32 sched_class(__u64 ns)
 /** Who had the CPU while a task waited for it (its last user before); and who got
  *  it from a task that would have gone on. */
 enum sched_cause {
-    SCHED_BY_IDLE, /* nobody: a quota, or affinity. Never in out[] */
+    SCHED_BY_IDLE, /* nobody: a quota, or affinity; never in out[] */
     SCHED_BY_SAME, /* the task's own container */
     SCHED_BY_OTHER,
     SCHED_BY_SYSTEM, /* what is in no container, or not known yet */

@@ -30,9 +30,12 @@ bool runq_rig_possible(void)
     struct loader_cause cause = {0};
     const char *must = getenv("RETRIEVER_TEST_REQUIRE_BPF");
 
-    if (loader_probe(&cause, NULL) == 0)
+    if (loader_probe(&cause, NULL) != 0)
+        print_message("skipped: %s; %s\n", cause.why, cause.remedy);
+    else if (!runq_rig_has("v2"))
+        print_message("skipped: cgroup2 is not mounted\n");
+    else
         return true;
-    print_message("skipped: %s; %s\n", cause.why, cause.remedy);
     if (must != NULL && strcmp(must, "1") == 0)
         exit(1);
     return false;
@@ -135,6 +138,28 @@ void runq_rig_write(const char *dir, const char *file, const char *text)
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
         fail_msg("%s: %s", path, strerror(errno));
     (void)close(fd);
+}
+
+bool runq_rig_has(const char *hierarchy)
+{
+    return mount_of(hierarchy) != NULL;
+}
+
+const char *runq_rig_quota(struct runq_rig *r, const char *name)
+{
+    const char *dir =
+        runq_rig_cgroup(r, runq_rig_has("cpu") ? "cpu" : "v2", name);
+    char top[600];
+
+    if (runq_rig_has("cpu")) {
+        runq_rig_write(dir, "cpu.cfs_quota_us", "20000");
+        return dir;
+    }
+    runq_rig_write(mount_of("v2"), "cgroup.subtree_control", "+cpu");
+    (void)snprintf(top, sizeof(top), "%s/%s", mount_of("v2"), r->top);
+    runq_rig_write(top, "cgroup.subtree_control", "+cpu");
+    runq_rig_write(dir, "cpu.max", "20000 100000");
+    return NULL;
 }
 
 static void join(const char *dir)
@@ -252,29 +277,6 @@ uint64_t runq_rig_waited_ns(pid_t pid)
     (void)close(fd);
     (void)strtoull(text, &end, 10);
     return strtoull(end, NULL, 10);
-}
-
-uint64_t runq_rig_idle_ns(int cpu)
-{
-    char want[16], line[512];
-    uint64_t ticks = 0;
-    FILE *f = fopen("/proc/stat", "re");
-
-    assert_non_null(f);
-    (void)snprintf(want, sizeof(want), "cpu%d ", cpu);
-    while (fgets(line, sizeof(line), f) != NULL) {
-        char *at = line;
-
-        if (strncmp(line, want, strlen(want)) != 0)
-            continue;
-        for (int field = 0; field < 5 && at != NULL; field++) {
-            at = strchr(at, ' ') + 1;
-            if (field >= 3) /* idle, iowait */
-                ticks += strtoull(at, NULL, 10);
-        }
-    }
-    (void)fclose(f);
-    return ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
 /* ---- The feature ------------------------------------------------------------ */

@@ -48,7 +48,7 @@ struct runq_rig {
     size_t n_text;
 };
 
-/** Whether programs can be loaded. Prints why not; with
+/** Whether programs can be loaded, and v2 is there. Prints why not; with
  *  RETRIEVER_TEST_REQUIRE_BPF=1 the process ends with 1 then. */
 bool runq_rig_possible(void);
 
@@ -68,6 +68,13 @@ void runq_rig_end(struct runq_rig *r);
 const char *runq_rig_cgroup(struct runq_rig *r, const char *in,
                             const char *name);
 void runq_rig_write(const char *dir, const char *file, const char *text);
+
+/** May use the CPU for 20 ms in each 100 ms who is in the container @name of v2.
+ *  Returns the second folder to be in; NULL = none. */
+const char *runq_rig_quota(struct runq_rig *r, const char *name);
+
+/** The hierarchy is mounted. */
+bool runq_rig_has(const char *hierarchy);
 
 enum work {
     WORK_DUTY, /* 4 ms of work every 10 ms */
@@ -91,9 +98,6 @@ double runq_rig_percentile(const struct runq_rig *r, const char *name,
 
 /** ns that @pid has waited for a CPU, by the scheduler. */
 uint64_t runq_rig_waited_ns(pid_t pid);
-
-/** ns that CPU @cpu had nothing to do since it was started. */
-uint64_t runq_rig_idle_ns(int cpu);
 
 uint64_t runq_rig_now_ns(void);
 

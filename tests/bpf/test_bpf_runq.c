@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include <bpf/btf.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -164,6 +165,11 @@ static void a_v1_hierarchy_does_as_well(void **state)
     const char *victim, *hogs;
 
     (void)state;
+    if (!runq_rig_has("cpu")) {
+        print_message("skipped: no v1 hierarchy has the cpu controller\n");
+        skip();
+        return;
+    }
     runq_rig_open(&rig, "cpu");
     victim = runq_rig_cgroup(&rig, NULL, VICTIM_ID);
     hogs = runq_rig_cgroup(&rig, NULL, HOG_ID);
@@ -175,49 +181,64 @@ static void a_v1_hierarchy_does_as_well(void **state)
                              VICTIM ",neighbor:" HOG_ID) > 0);
 }
 
+/* Whether programs can tell that a queue was held back (since Linux 6.6). */
+static bool kernel_tells_held(void)
+{
+    struct btf *btf = btf__load_vmlinux_btf();
+    const struct btf_type *t = NULL;
+    bool found = false;
+    int id = btf != NULL
+                 ? btf__find_by_name_kind(btf, "cfs_rq", BTF_KIND_STRUCT)
+                 : -1;
+
+    if (id > 0)
+        t = btf__type_by_id(btf, (__u32)id);
+    for (int i = 0; t != NULL && i < btf_vlen(t); i++)
+        found |= strcmp(btf__name_by_offset(btf, btf_members(t)[i].name_off),
+                        "throttled_clock_self_time") == 0;
+    btf__free(btf);
+    return found;
+}
+
 /* Held back by a quota, a task waits while its CPU has nothing to do, or does what
- * others want: as much as the CPU was idle beside it, the cause is "idle". */
+ * others want: neither is the fault of those. */
 static void a_quota_is_no_neighbor(void **state)
 {
     const char *dir, *quota;
-    double idle = 0, share = 0, throttled_ms, n;
 
     (void)state;
+    if (!kernel_tells_held()) {
+        print_message("skipped: this kernel does not tell who is held back\n");
+        skip();
+        return;
+    }
     runq_rig_open(&rig, "v2");
     dir = runq_rig_cgroup(&rig, NULL, VICTIM_ID);
-    quota = runq_rig_cgroup(&rig, "cpu", VICTIM_ID);
-    runq_rig_write(quota, "cpu.cfs_quota_us", "20000");
+    quota = runq_rig_quota(&rig, VICTIM_ID);
     (void)runq_rig_spawn(&rig, WORK_HOG, cpu(), 0, dir, quota);
     for (int i = 0; i < TRIES; i++) {
-        uint64_t idle_ns, begin_ns;
+        double idle_ms, all_ms, throttled_ms, n;
 
         runq_rig_start(&rig);
         runq_rig_pass(&rig, 300); /* a first reading, to compare with */
         runq_rig_collect(&rig, false);
-        idle_ns = runq_rig_idle_ns(cpu());
-        begin_ns = runq_rig_now_ns();
         runq_rig_pass(&rig, WINDOW_MS);
         runq_rig_collect(&rig, false);
-        idle = (double)(runq_rig_idle_ns(cpu()) - idle_ns) /
-               (0.8 * (double)(runq_rig_now_ns() - begin_ns));
         runq_rig_end(&rig);
-        share = waited(VICTIM, "cause:idle") / waited(VICTIM, "");
+        all_ms = waited(VICTIM, "");
+        idle_ms = waited(VICTIM, "cause:idle");
         throttled_ms = runq_rig_sum(&rig, "runq.throttled.time", VICTIM);
         n = runq_rig_sum(&rig, "runq.throttled.periods", VICTIM);
-        print_message("quota: waited %.0f ms, %.0f ms of it idle (of the CPU's "
-                      "time %.2f), throttled %.0f ms in %.0f periods\n",
-                      waited(VICTIM, ""), waited(VICTIM, "cause:idle"), idle,
-                      throttled_ms, n);
+        print_message("quota: waited %.0f ms, %.0f ms of it idle, throttled "
+                      "%.0f ms in %.0f periods\n",
+                      all_ms, idle_ms, throttled_ms, n);
         /* 80 % of the time, in each period of 100 ms: at least half. */
-        assert_true(throttled_ms > 0.4 * WINDOW_MS && n >= 0.005 * WINDOW_MS);
-        assert_true(waited(VICTIM, "") > 0.8 * throttled_ms);
-        if (idle >= 0.2 && share >= 0.8 * idle)
+        if (throttled_ms > 0.4 * WINDOW_MS && n >= 0.005 * WINDOW_MS &&
+            idle_ms >= 0.8 * all_ms)
             return;
         print_message("quota: other load disturbed it, again\n");
     }
-    if (idle >= 0.2)
-        fail_msg("idle: %.2f of the waits, %.2f of the time", share, idle);
-    print_message("quota: this CPU is never idle; its cause was not shown\n");
+    fail_msg("the quota is not the cause");
 }
 
 /* The two are not read at one instant: the scheduler's sum is read before and behind
