@@ -92,6 +92,23 @@ static const char status_help[] =
     "\n"
     "Exit status: 0; 1 no agent answers there; 2 usage.\n";
 
+static const char ebpf_help[] =
+    "Usage: retriever ebpf status [--json] [--socket PATH]\n"
+    "\n"
+    "Ask a running agent for its kernel metrics: each feature, whether it is "
+    "on,\n"
+    "why not and what would switch it on (a capability, a newer kernel), and "
+    "how\n"
+    "many kernel events were sent and lost. docs/kernel.md says what each "
+    "feature\n"
+    "measures.\n"
+    "\n"
+    "  --json               one line of JSON\n" SOCKET_OPTION
+    "  --timeout SECONDS    longest wait for the answer\n"
+    "  -h, --help           this text\n"
+    "\n"
+    "Exit status: 0; 1 no agent answers there; 2 usage.\n";
+
 static const char flush_help[] =
     "Usage: retriever flush [--wait] [--json] [--socket PATH]\n"
     "\n"
@@ -144,6 +161,8 @@ static const struct command commands[] = {
     {"check", "print the effective configuration and its faults", check_help,
      cmd_check, false},
     {"status", "counters of a running agent", status_help, cmd_status, false},
+    {"ebpf", "kernel metrics of a running agent: what is on, what is off, why",
+     ebpf_help, cmd_ebpf, false},
     {"flush", "send the open bucket of a running agent now", flush_help,
      cmd_flush, false},
     {"stop", "stop a running agent", stop_help, cmd_stop, false},

@@ -35,6 +35,7 @@ int cmd_run(int argc, char **argv);     /* keeper.c */
 int cmd_exec(int argc, char **argv);    /* job.c */
 int cmd_check(int argc, char **argv);   /* check.c */
 int cmd_status(int argc, char **argv);  /* control_client.c */
+int cmd_ebpf(int argc, char **argv);    /* control_client.c */
 int cmd_flush(int argc, char **argv);   /* control_client.c */
 int cmd_stop(int argc, char **argv);    /* control_client.c */
 int cmd_upgrade(int argc, char **argv); /* control_client.c */

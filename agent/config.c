@@ -141,8 +141,8 @@ static void refuse(struct config_loader *l, const struct config_place *at,
     } else {
         escape(text, n, shown, sizeof(shown));
     }
-    config_found(l, kind, at, "%s: %s %s", key->name, n == 0 ? "\"\"" : shown,
-                 why);
+    config_found(l, kind, at, "%s: %s %s", config_key_spelled(key, at->key),
+                 n == 0 ? "\"\"" : shown, why);
 }
 
 static bool same_list(const struct string_list *a, const struct string_list *b)
@@ -161,7 +161,7 @@ static bool keep(struct config_loader *l, const struct config_place *at,
                  const struct config_key *key, char *text,
                  struct string_list *list)
 {
-    struct config_value *v = &l->values[key - config_keys];
+    struct config_value *v = &l->values[config_key_index(key)];
     char origin[300];
 
     if (v->layer == l->layer) {
@@ -171,8 +171,8 @@ static bool keep(struct config_loader *l, const struct config_place *at,
         if (!same)
             config_found(l, FINDING_ERROR, at,
                          "%s: given twice with different values (the other: "
-                         "%s); keep one",
-                         key->name, v->origin);
+                         "%s, %s); keep one",
+                         config_key_spelled(key, at->key), v->name, v->origin);
         return false;
     }
     if (at->line > 0)
@@ -184,6 +184,7 @@ static bool keep(struct config_loader *l, const struct config_place *at,
     free(v->text);
     string_list_fini(&v->list);
     v->origin = strdup(origin);
+    v->name = config_key_spelled(key, at->key);
     v->text = text;
     if (list != NULL) {
         v->list = *list;
@@ -276,7 +277,7 @@ const struct config_value *config_value(const struct config_loader *l,
     const struct config_key *key = config_key_find(name);
 
     REQUIRE(key != NULL);
-    return &l->values[key - config_keys];
+    return &l->values[config_key_index(key)];
 }
 
 static const char *default_text(const struct config_loader *l,
@@ -441,8 +442,8 @@ static int apply(struct config *c, struct config_loader *l)
 {
     char why[CONFIG_WHY];
 
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
         const struct config_value *v = &l->values[i];
         void *field = (char *)c + key->offset;
         int rc;
@@ -466,7 +467,7 @@ static int apply(struct config *c, struct config_loader *l)
 
 static void free_values(struct config_value *values)
 {
-    for (size_t i = 0; values != NULL && i < config_n_keys; i++) {
+    for (size_t i = 0; values != NULL && i < config_n_keys(); i++) {
         free(values[i].text);
         free(values[i].origin);
         string_list_fini(&values[i].list);
@@ -482,7 +483,7 @@ int config_load(struct config *out, const struct config_sources *src,
     struct config c = {0};
     int rc = -ENOMEM;
 
-    l.values = calloc(config_n_keys, sizeof(*l.values));
+    l.values = calloc(config_n_keys(), sizeof(*l.values));
     c.origins = calloc(1, sizeof(*c.origins));
     if (l.values == NULL || c.origins == NULL)
         goto out;
@@ -516,8 +517,8 @@ out:
 
 void config_fini(struct config *c)
 {
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
         void *field = (char *)c + key->offset;
 
         if (key->size == 0)
@@ -555,13 +556,13 @@ bool config_is_set(const struct config *c, const char *key)
     const struct config_key *k = config_key_find(key);
 
     REQUIRE(k != NULL);
-    return c->origins->values[k - config_keys].layer != 0;
+    return c->origins->values[config_key_index(k)].layer != 0;
 }
 
 void config_dump(const struct config *c, FILE *out)
 {
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
         const struct config_value *v = &c->origins->values[i];
 
         (void)fprintf(out, "%s: ", key->name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The configuration: plain typed data, filled once from files, environment and
- * command line by one table of keys (config_keys.c). docs/configuration.md, made
+ * command line by one table of keys (config_keys*.c). docs/configuration.md, made
  * from the same table, says what each key means.
  *
  *   default < file < conf.d/ in order < environment < --set key=value
@@ -26,6 +26,9 @@
 #define CONFIG_MAX_FINDINGS 100 /* errors and warnings kept; the rest counted */
 #define CONFIG_MAX_PERCENTILES 16
 #define CONFIG_PORT_RANDOM (-1) /* dogstatsd_port: the kernel chooses */
+
+/** ebpf.enabled */
+enum ebpf_mode { EBPF_AUTO, EBPF_ON, EBPF_OFF };
 
 struct string_list {
     char **items;
@@ -79,11 +82,18 @@ struct config {
     char *dogstatsd_socket_group;
     uint32_t dogstatsd_buffer_bytes;
     uint32_t dogstatsd_so_rcvbuf_bytes; /* 0 = 32 MiB or what is granted */
+    bool dogstatsd_tap;                 /* where the kernel allows */
     bool eol_required_udp, eol_required_uds;
     bool dogstatsd_disable_verbose_logs;
     uint32_t stream_max_connections;
     uint32_t stream_max_frame_bytes;
     uint32_t stream_idle_s; /* 0 = never */
+
+    /* The reader's priority. */
+    int reader_policy; /* SCHED_FIFO or SCHED_RR; SCHED_OTHER = not asked for */
+    int reader_priority;   /* 1..99 with a policy, else 0 */
+    int32_t nice_fallback; /* where the policy is refused; 0 = none */
+    uint32_t rttime_ms;    /* real time without a pause, at most */
 
     /* Parsing and enrichment. */
     bool dogstatsd_origin_detection_client;
@@ -144,6 +154,23 @@ struct config {
     char *proxy_https;     /*   so nobody needs to read the environment again */
     char *no_proxy;        /* comma list for libcurl; no_proxy_nonexact_match is
                               applied already */
+
+    /* Kernel metrics. */
+    int ebpf; /* enum ebpf_mode */
+    uint32_t ebpf_ring_bytes;
+    uint32_t ebpf_max_delay_ms;
+    bool ebpf_per_cpu_stats;
+    int runq;        /* enum ebpf_mode */
+    int runq_stream; /* 1 = stream */
+    bool runq_system;
+    bool runq_voluntary;
+    uint32_t runq_min_interval_us;
+    uint32_t runq_min_pair_us;
+    uint32_t runq_top_neighbors;
+    uint32_t runq_max_containers;
+    char *runq_include; /* globs; "" = all */
+    char *runq_exclude; /* "" = none */
+    char *runq_hierarchy;
 
     /* Where each value came from; private to config*.c. */
     struct config_origins *origins;

@@ -42,7 +42,7 @@ static void write_env_names(const struct config_key *key, const char *quote,
 
     config_env_name(key->name, name, sizeof(name));
     (void)fprintf(out, "%s%s%s", quote, name, quote);
-    for (int i = 0; i < 2 && key->aliases[i] != NULL; i++) {
+    for (int i = 0; i < CONFIG_ALIASES && key->aliases[i] != NULL; i++) {
         config_env_name(key->aliases[i], name, sizeof(name));
         (void)fprintf(out, ", %s%s%s", quote, name, quote);
     }
@@ -84,7 +84,7 @@ static void write_row(const struct config_key *key, FILE *out)
 
     config_bounds_text(key, bounds, sizeof(bounds));
     (void)fprintf(out, "| `%s`", key->name);
-    for (int i = 0; i < 2 && key->aliases[i] != NULL; i++)
+    for (int i = 0; i < CONFIG_ALIASES && key->aliases[i] != NULL; i++)
         (void)fprintf(out, "<br>(also `%s`)", key->aliases[i]);
     (void)fputs(" | ", out);
     write_env_names(key, "`", out);
@@ -103,7 +103,7 @@ void config_write_docs(FILE *out)
     (void)fputs(
         "# Configuration\n\n"
         "<!-- Written by `retriever check --generate-docs` from the table in "
-        "agent/config_keys.c; do not edit. -->\n\n"
+        "agent/config_keys*.c; do not edit. -->\n\n"
         "From weak to strong:\n\n"
         "1. the defaults below;\n"
         "2. one file: `-c FILE`, else `/etc/retriever/retriever.yaml`, else "
@@ -130,8 +130,8 @@ void config_write_docs(FILE *out)
         "An empty variable counts as not set, except\n"
         "those of the two sockets, where it means off.\n",
         out);
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
 
         if (key->section != NULL)
             (void)fprintf(out,
@@ -220,8 +220,8 @@ void config_write_example(FILE *out)
         "## `retriever check --generate-example`; docs/configuration.md is "
         "the same as a table.\n",
         out);
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
         const char *dot = strchr(key->name, '.');
 
         if (key->section != NULL)

@@ -9,8 +9,6 @@
 
 #include "agent/config_table.h"
 
-#define MAX_NAMES 6 /* name, 2 aliases, 2 further, end */
-
 /* Value of @name in @env; NULL = not there. */
 static const char *lookup(char *const *env, const char *name)
 {
@@ -23,17 +21,20 @@ static const char *lookup(char *const *env, const char *name)
     return NULL;
 }
 
-/* The n-th environment name of a key, NULL behind the last. Its own name comes
- * first: of several that are set the first counts, as in the Agent. */
+/* The n-th environment name of a key, NULL behind the last; *written: the name it
+ * is made from. Its own name comes first: of several that are set the first
+ * counts, as in the Agent. */
 static const char *nth_name(const struct config_key *key, unsigned n, char *buf,
-                            size_t size)
+                            size_t size, const char **written)
 {
+    *written = key->name;
     if (n == 0) {
         config_env_name(key->name, buf, size);
         return buf;
     }
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < CONFIG_ALIASES; i++) {
         if (key->aliases[i] != NULL && --n == 0) {
+            *written = key->aliases[i];
             config_env_name(key->aliases[i], buf, size);
             return buf;
         }
@@ -51,12 +52,13 @@ static void read_key(struct config_loader *l, char *const *env,
     const char *taken = NULL;
     char taken_name[CONFIG_MAX_NAME];
     char buf[CONFIG_MAX_NAME];
+    const char *written;
     const char *name;
 
-    for (unsigned i = 0; (name = nth_name(key, i, buf, sizeof(buf))) != NULL;
-         i++) {
+    for (unsigned i = 0;
+         (name = nth_name(key, i, buf, sizeof(buf), &written)) != NULL; i++) {
         const char *value = lookup(env, name);
-        struct config_place at = {.source = name};
+        struct config_place at = {.source = name, .key = written};
 
         if (value == NULL)
             continue;
@@ -69,8 +71,12 @@ static void read_key(struct config_loader *l, char *const *env,
             taken = value;
             (void)snprintf(taken_name, sizeof(taken_name), "%s", name);
         } else if (strcmp(taken, value) != 0) {
-            config_found(l, FINDING_WARNING, &at,
-                         "ignored: %s is set to another value and comes first",
+            bool agree = (key->flags & KEY_AGREE) != 0;
+
+            config_found(l, agree ? FINDING_ERROR : FINDING_WARNING, &at,
+                         agree ? "%s is set to another value; keep one"
+                               : "ignored: %s is set to another value and "
+                                 "comes first",
                          taken_name);
         }
     }
@@ -80,8 +86,8 @@ void config_read_env(struct config_loader *l, char *const *env)
 {
     char name[CONFIG_MAX_NAME];
 
-    for (size_t i = 0; i < config_n_keys; i++)
-        read_key(l, env, &config_keys[i]);
+    for (size_t i = 0; i < config_n_keys(); i++)
+        read_key(l, env, config_key_at(i));
     for (; env != NULL && *env != NULL; env++) {
         const char *equals = strchr(*env, '=');
         size_t n;
@@ -100,7 +106,7 @@ void config_read_env(struct config_loader *l, char *const *env)
 
 void config_read_set(struct config_loader *l, const char *assignment)
 {
-    const struct config_place at = {.source = "--set"};
+    struct config_place at = {.source = "--set"};
     const char *equals = strchr(assignment, '=');
     const struct config_key *key;
     char name[CONFIG_MAX_NAME];
@@ -115,6 +121,7 @@ void config_read_set(struct config_loader *l, const char *assignment)
     memcpy(name, assignment, (size_t)(equals - assignment));
     name[equals - assignment] = '\0';
     key = config_key_find(name);
+    at.key = name;
     if (key == NULL) {
         const char *near = config_nearest(name);
 

@@ -1,25 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names of keys: by key, alias, environment variable. */
+/* The table as one; names of keys: by key, alias, environment variable. */
 #include <ctype.h>
 #include <string.h>
 
 #include "agent/config_table.h"
 
-#define N_NAMES 2
+#define N_ENV 2
+
+size_t config_n_keys(void)
+{
+    return config_keys.n + config_keys_kernel.n;
+}
+
+const struct config_key *config_key_at(size_t i)
+{
+    return i < config_keys.n ? &config_keys.rows[i]
+                             : &config_keys_kernel.rows[i - config_keys.n];
+}
+
+size_t config_key_index(const struct config_key *key)
+{
+    size_t i = 0;
+
+    while (config_key_at(i) != key)
+        i++;
+    return i;
+}
 
 const struct config_key *config_key_find(const char *name)
 {
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
 
         if (strcmp(key->name, name) == 0)
             return key;
-        for (int a = 0; a < N_NAMES && key->aliases[a] != NULL; a++) {
+        for (int a = 0; a < CONFIG_ALIASES && key->aliases[a] != NULL; a++) {
             if (strcmp(key->aliases[a], name) == 0)
                 return key;
         }
     }
     return NULL;
+}
+
+const char *config_key_spelled(const struct config_key *key,
+                               const char *written)
+{
+    for (int a = 0; written != NULL && a < CONFIG_ALIASES; a++) {
+        if (key->aliases[a] != NULL && strcmp(key->aliases[a], written) == 0)
+            return key->aliases[a];
+    }
+    return key->name;
 }
 
 void config_env_name(const char *name, char *out, size_t size)
@@ -50,14 +80,16 @@ static bool is_env_of(const char *name, const char *env)
 
 const struct config_key *config_key_find_env(const char *env)
 {
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
 
         if (is_env_of(key->name, env))
             return key;
-        for (int a = 0; a < N_NAMES; a++) {
+        for (int a = 0; a < CONFIG_ALIASES; a++) {
             if (key->aliases[a] != NULL && is_env_of(key->aliases[a], env))
                 return key;
+        }
+        for (int a = 0; a < N_ENV; a++) {
             if (key->env[a] != NULL && strcmp(key->env[a], env) == 0)
                 return key;
         }
@@ -65,14 +97,24 @@ const struct config_key *config_key_find_env(const char *env)
     return NULL;
 }
 
+static bool begins(const char *name, const char *path, size_t n)
+{
+    return name != NULL && strncmp(name, path, n) == 0 && name[n] == '.';
+}
+
 bool config_is_prefix(const char *path)
 {
     size_t n = strlen(path);
 
-    for (size_t i = 0; i < config_n_keys; i++) {
-        if (strncmp(config_keys[i].name, path, n) == 0 &&
-            config_keys[i].name[n] == '.')
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        const struct config_key *key = config_key_at(i);
+
+        if (begins(key->name, path, n))
             return true;
+        for (int a = 0; a < CONFIG_ALIASES; a++) {
+            if (begins(key->aliases[a], path, n))
+                return true;
+        }
     }
     return false;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fields that follow from several keys, or from the system around us. */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/base/num.h"
 #include "agent/config_check.h"
 #include "agent/config_table.h"
 
@@ -16,6 +18,8 @@
 #define MEMORY_LEAST (8 * MIB)
 #define STORE_VOLATILE (16 * MIB)
 #define STORE_DURABLE (256 * MIB)
+#define RING_DEFAULT (256u << 10)
+#define PRIORITY_HIGH 50 /* where real-time kernels run interrupt threads */
 #define CONTROL_FOLDER "/run/retriever"
 #define CONTROL_SOCKET CONTROL_FOLDER "/control.sock"
 
@@ -285,6 +289,79 @@ static void resolve_stop(struct config *c, struct config_loader *l)
     }
 }
 
+/* ---- The event ring ----------------------------------------------------- */
+
+/* A power of two; the bounds are such, too. */
+static void resolve_ring(struct config *c, struct config_loader *l)
+{
+    static const char name[] = "ebpf.reader.ring_bytes";
+    struct config_place at = place_of(l, name);
+    uint32_t below = 1;
+
+    while (below <= c->ebpf_ring_bytes / 2)
+        below *= 2;
+    if (below == c->ebpf_ring_bytes)
+        return;
+    config_found(l, FINDING_ERROR, &at,
+                 "%s: %u is no power of two; the nearest are %u and %u", name,
+                 c->ebpf_ring_bytes, below, 2 * below);
+    c->ebpf_ring_bytes = RING_DEFAULT;
+}
+
+/* ---- Priority ----------------------------------------------------------- */
+
+/* The name that the user knows it by. */
+static const char *name_of(const struct config_loader *l, const char *name)
+{
+    const struct config_value *v = config_value(l, name);
+
+    return v->layer != 0 ? v->name : name;
+}
+
+/* The one check of two keys; what is wrong switches both off. */
+static void resolve_priority(struct config *c, struct config_loader *l)
+{
+    static const char policy_key[] =
+        "event_monitoring_config.event_stream.scheduling_policy";
+    static const char priority_key[] =
+        "event_monitoring_config.event_stream.scheduling_priority";
+    const struct config_place policy_at = place_of(l, policy_key);
+    const struct config_place at = place_of(l, priority_key);
+    const char *policy = config_text(l, policy_key);
+    const char *text = config_text(l, priority_key);
+    int64_t priority;
+
+    c->reader_policy = SCHED_OTHER;
+    c->reader_priority = 0;
+    if (num_parse_i64(text, &priority) != 0)
+        priority = -1; /* more digits than that: out of any range */
+    if (policy[0] == '\0') {
+        if (priority != 0)
+            config_found(l, FINDING_ERROR, &at,
+                         "%s: %s is set, but %s is empty: set it to SCHED_FIFO "
+                         "or SCHED_RR, too",
+                         name_of(l, priority_key), text,
+                         name_of(l, policy_key));
+    } else if (strcmp(policy, "SCHED_FIFO") != 0 &&
+               strcmp(policy, "SCHED_RR") != 0) {
+        config_found(l, FINDING_ERROR, &policy_at,
+                     "%s: %s is invalid: it must be SCHED_FIFO or SCHED_RR",
+                     name_of(l, policy_key), policy);
+    } else if (priority < 1 || priority > 99) {
+        config_found(l, FINDING_ERROR, &at,
+                     "%s: %s is invalid: with %s it must be between 1 and 99",
+                     name_of(l, priority_key), text, policy);
+    } else {
+        c->reader_policy = policy[6] == 'F' ? SCHED_FIFO : SCHED_RR;
+        c->reader_priority = (int)priority;
+    }
+    if (c->reader_priority >= PRIORITY_HIGH)
+        config_found(l, FINDING_WARNING, &at,
+                     "%s: %s: from %d on interrupt threads of real-time "
+                     "kernels wait for the reader; 1 to 10 is enough",
+                     name_of(l, priority_key), text, PRIORITY_HIGH);
+}
+
 /* ---- Paths -------------------------------------------------------------- */
 
 /* A folder that we, or our package, made for this user. */
@@ -410,6 +487,8 @@ int config_resolve(struct config *c, struct config_loader *l, const char *root)
     resolve_eol(c, l);
     resolve_sizes(c, l, root);
     resolve_stop(c, l);
+    resolve_ring(c, l);
+    resolve_priority(c, l);
     resolve_ca_file(c, l);
     register_password(c->proxy_http);
     register_password(c->proxy_https);

@@ -19,6 +19,7 @@
 #define CONFIG_MAX_TEXT 4096  /* of one value */
 #define CONFIG_MAX_ITEMS 1000 /* of one list */
 #define CONFIG_MAX_NAME 200   /* of a dotted key */
+#define CONFIG_ALIASES 3      /* further names of a key, at most */
 
 enum key_type {
     KEY_BOOL,
@@ -39,8 +40,10 @@ enum key_flag {
     KEY_AUTO = 1u << 3,      /* the word "auto" stands for 0: resolved later */
     KEY_RANDOM = 1u << 4,    /* the word "__random__" stands for -1 */
     KEY_COMMAS = 1u << 5,    /* a list without blanks is split at commas */
-    KEY_FOREIGN = 1u << 6    /* environment names of the system, too: a fault
+    KEY_FOREIGN = 1u << 6,   /* environment names of the system, too: a fault
                                there is a warning */
+    KEY_LATE = 1u << 7, /* bounds depend on another key: config_resolve.c */
+    KEY_AGREE = 1u << 8 /* variables of several names must agree */
 };
 
 struct config_choice {
@@ -58,7 +61,7 @@ struct config_key {
     const char *def;      /* default as text; lists: blanks between items */
     const char *def_exec; /* where `exec` differs; NULL = the same */
     const char *def_note; /* what the default means, when def is resolved */
-    const char *aliases[2];
+    const char *aliases[CONFIG_ALIASES];
     const char *env[2]; /* besides DD_ + name and DD_ + aliases */
     const char *unit;   /* of a plain number */
     const struct config_choice *choices; /* ends with a NULL text */
@@ -72,14 +75,25 @@ struct config_key {
                               config_resolve.c */
 };
 
-extern const struct config_key config_keys[];
-extern const size_t config_n_keys;
+/** The table has a part in each of two files; its rows are numbered through. */
+struct config_part {
+    const struct config_key *rows;
+    size_t n;
+};
+extern const struct config_part config_keys, config_keys_kernel;
+
+size_t config_n_keys(void);
+const struct config_key *config_key_at(size_t i);
+size_t config_key_index(const struct config_key *key);
 
 /** By name or alias; NULL = none. */
 const struct config_key *config_key_find(const char *name);
+/** The name among those of @key that was @written; its own when that is NULL. */
+const char *config_key_spelled(const struct config_key *key,
+                               const char *written);
 /** By environment name; NULL = none. */
 const struct config_key *config_key_find_env(const char *env);
-/** Is @path the beginning of a dotted key ("proxy")? */
+/** Is @path the beginning of a dotted key or alias ("proxy")? */
 bool config_is_prefix(const char *path);
 /** DD_ + upper case, dots to underscores; cut at @size. */
 void config_env_name(const char *name, char *out, size_t size);
@@ -118,12 +132,13 @@ bool string_list_has(const struct string_list *l, const char *text);
 struct config_value {
     char *text; /* scalars; NULL = not set */
     struct string_list list;
-    char *origin;   /* "/etc/x.yaml:3", "DD_X", "--set" */
-    unsigned layer; /* source that set it; 0 = not set */
+    char *origin;     /* "/etc/x.yaml:3", "DD_X", "--set" */
+    const char *name; /* as it was written there: the key's, or an alias */
+    unsigned layer;   /* source that set it; 0 = not set */
 };
 
 struct config_origins {
-    struct config_value *values; /* config_n_keys */
+    struct config_value *values; /* config_n_keys() */
 };
 
 struct config_loader {
@@ -138,6 +153,7 @@ struct config_loader {
 struct config_place {
     const char *source;    /* file name, or what stands for one */
     unsigned line, column; /* 0 = the source has none */
+    const char *key;       /* as written there; NULL = the key's own name */
 };
 
 enum finding { FINDING_ERROR, FINDING_WARNING, FINDING_NOTE };

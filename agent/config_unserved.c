@@ -31,16 +31,12 @@ static const struct unsupported unsupported[] = {
     {"statsd_forward_host", "packets are not forwarded"},
     {"dogstatsd_origin_detection", "no tags of the sender are added"},
     {"origin_detection_unified", "no tags of the sender are added"},
-    {"dogstatsd_tap", "sockets are read by system calls"},
     {"dogstatsd_pipe_name", "named pipes are not listened to"},
     {"dogstatsd_experimental_http", "HTTP is not listened to"},
     {"dogstatsd_tcp_port", "TCP is not listened to"},
     {"dogstatsd_socket_fd_from", "the socket is made anew"},
     {"dogstatsd_capture_path", "traffic is not captured"},
     {"event_monitoring_config", "no kernel events are read"},
-    {"dogstatsd_scheduling_policy", "the reader keeps its scheduling"},
-    {"dogstatsd_scheduling_priority", "the reader keeps its scheduling"},
-    {"ebpf", "no kernel programs are loaded"},
     {"secret_backend_command", "secret handles are not resolved"},
     {"forwarder_storage_max_size_in_bytes",
      "store_max_bytes bounds the payloads that wait, and run_path keeps them "
@@ -407,12 +403,12 @@ const char *config_nearest(const char *name)
 
     if (n >= CONFIG_MAX_NAME)
         return NULL;
-    for (size_t i = 0; i < config_n_keys; i++) {
-        size_t d = distance(name, config_keys[i].name);
+    for (size_t i = 0; i < config_n_keys(); i++) {
+        size_t d = distance(name, config_key_at(i)->name);
 
         if (d < best) {
             best = d;
-            nearest = config_keys[i].name;
+            nearest = config_key_at(i)->name;
         }
     }
     return nearest;

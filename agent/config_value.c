@@ -165,6 +165,8 @@ static int parse_int(const struct config_key *key, const char *text, void *dest,
                                : "must be a whole number");
     if (rc == NUM_RANGE)
         v = text[0] == '-' ? INT64_MIN : INT64_MAX;
+    if ((key->flags & KEY_LATE) != 0)
+        return 0;
     rc = check_bounds(key, (double)v, why);
     return rc != 0 ? rc : store_number(key, (double)v, dest);
 }
@@ -405,7 +407,7 @@ static void print_list(const struct config_key *key,
 static void print_value(const struct config *c, const struct config_key *key,
                         FILE *out)
 {
-    const struct config_value *v = &c->origins->values[key - config_keys];
+    const struct config_value *v = &c->origins->values[config_key_index(key)];
     struct string_list l = {0};
     const char *text = v->text != NULL ? v->text : key->def;
 
@@ -427,7 +429,7 @@ static double load_number(const struct config_key *key, const void *field)
     case sizeof(uint16_t):
         return *(const uint16_t *)field;
     case sizeof(uint32_t):
-        if ((key->flags & KEY_RANDOM) != 0)
+        if ((key->flags & KEY_RANDOM) != 0 || key->min < 0)
             return *(const int32_t *)field;
         return *(const uint32_t *)field;
     default:

@@ -91,15 +91,16 @@ static int collect(yaml_document_t *doc, const yaml_node_t *seq,
 }
 
 static void offer_sequence(struct walk *w, const struct config_key *key,
-                           const yaml_node_t *node)
+                           const char *path, const yaml_node_t *node)
 {
     struct config_place at = place(w, node->start_mark);
     struct string_list items = {0};
     int rc;
 
+    at.key = path;
     if (key->type != KEY_LIST) {
         config_found(w->l, FINDING_ERROR, &at,
-                     "%s: takes one value, not a list", key->name);
+                     "%s: takes one value, not a list", path);
         return;
     }
     rc = collect(w->doc, node, &items);
@@ -111,27 +112,28 @@ static void offer_sequence(struct walk *w, const struct config_key *key,
     if (rc == -ENOMEM)
         w->l->failed = true;
     else
-        config_found(w->l, FINDING_ERROR, &at, "%s: %s", key->name,
+        config_found(w->l, FINDING_ERROR, &at, "%s: %s", path,
                      rc == -E2BIG ? "holds more than 1000 items"
                                   : "takes a list of plain values");
 }
 
 static void offer(struct walk *w, const struct config_key *key,
-                  const yaml_node_t *node)
+                  const char *path, const yaml_node_t *node)
 {
     struct config_place at = place(w, node->start_mark);
 
+    at.key = path;
     if (is_null(node))
         config_found(w->l, FINDING_NOTE, &at,
-                     "%s: has no value; the default stays", key->name);
+                     "%s: has no value; the default stays", path);
     else if (node->type == YAML_SCALAR_NODE)
         config_offer(w->l, &at, key, (const char *)node->data.scalar.value,
                      node->data.scalar.length);
     else if (node->type == YAML_SEQUENCE_NODE)
-        offer_sequence(w, key, node);
+        offer_sequence(w, key, path, node);
     else
-        config_found(w->l, FINDING_ERROR, &at, "%s: takes %s, not a map",
-                     key->name, key->type == KEY_LIST ? "a list" : "one value");
+        config_found(w->l, FINDING_ERROR, &at, "%s: takes %s, not a map", path,
+                     key->type == KEY_LIST ? "a list" : "one value");
 }
 
 static void walk_map(struct walk *w, const yaml_node_t *map,
@@ -144,7 +146,7 @@ static void walk_member(struct walk *w, const char *path,
     struct config_place at = place(w, name->start_mark);
 
     if (key != NULL) {
-        offer(w, key, node);
+        offer(w, key, path, node);
     } else if (config_is_prefix(path)) {
         if (node->type == YAML_MAPPING_NODE)
             walk_map(w, node, path); /* as deep as the table's dots */

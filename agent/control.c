@@ -169,6 +169,10 @@ static void take_request(struct control_request *cl, const char *line)
         c->ops.status(c->arg, false, &cl->answer);
     } else if (strcmp(line, "status json") == 0) {
         c->ops.status(c->arg, true, &cl->answer);
+    } else if (strcmp(line, "ebpf") == 0) {
+        c->ops.ebpf(c->arg, false, &cl->answer);
+    } else if (strcmp(line, "ebpf json") == 0) {
+        c->ops.ebpf(c->arg, true, &cl->answer);
     } else if (strcmp(line, "stop") == 0) {
         c->ops.stop(c->arg);
         (void)buf_puts(&cl->answer, "{\"stopping\":true}\n");

@@ -2,9 +2,9 @@
 /*
  * The control socket's server side: one request line, one answer, end.
  *
- *   status | status json | flush | stop | version | upgrade N
+ *   status | status json | ebpf | ebpf json | flush | stop | version | upgrade N
  *
- * Answers are one line of JSON, or text for `status`. A flush is answered when
+ * Answers are one line of JSON, or text for `status` and `ebpf`. A flush is answered when
  * everything received before it is delivered. `upgrade N` asks for an upgrade when
  * there were N so far: it may be repeated to whoever serves then.
  *
@@ -36,6 +36,8 @@ struct control_request; /* opaque: a client, perhaps with an answer owed */
 struct control_ops {
     /** Append the status to @out, as JSON or text. */
     void (*status)(void *arg, bool json, struct buf *out);
+    /** The same about the kernel side. */
+    void (*ebpf)(void *arg, bool json, struct buf *out);
     /** Begin a flush; control_answer(rq, ...) follows, later, unless the client
      *  leaves before. */
     void (*flush)(void *arg, struct control_request *rq);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * status, flush, stop and upgrade: the clients of the control socket. Each sends one
- * request line and prints the answer.
+ * status, ebpf, flush, stop and upgrade: the clients of the control socket. Each
+ * sends one request line and prints the answer.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -25,7 +25,7 @@ struct request {
     unsigned timeout_s; /* 0 = none */
 };
 
-/* Options of the four commands; the table of cli.c documents them. Returns 0,
+/* Options of these commands; the table of cli.c documents them. Returns 0,
  * or CLI_HELP, or CLI_USAGE. */
 static int parse(struct request *rq, int argc, char **argv)
 {
@@ -171,6 +171,32 @@ int cmd_status(int argc, char **argv)
     if (rc != 0)
         return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
     return ask(&rq, rq.json ? "status json\n" : "status\n", stdout, NULL, 0) > 0
+               ? EXIT_OK
+               : EXIT_FAILED;
+}
+
+int cmd_ebpf(int argc, char **argv)
+{
+    struct request rq;
+    bool help = argc > 1 && argv[1][0] == '-';
+    int rc;
+
+    if (!help && (argc < 2 || strcmp(argv[1], "status") != 0)) {
+        fprintf(stderr, "%s%s; see retriever ebpf --help\n",
+                argc < 2 ? "ebpf: what? There is `retriever ebpf status`"
+                         : "ebpf: no such request: ",
+                argc < 2 ? "" : argv[1]);
+        return EXIT_USAGE;
+    }
+    if (!help) {
+        argv[1] = argv[0];
+        argv++;
+        argc--;
+    }
+    rc = parse(&rq, argc, argv);
+    if (rc != 0 || help)
+        return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
+    return ask(&rq, rq.json ? "ebpf json\n" : "ebpf\n", stdout, NULL, 0) > 0
                ? EXIT_OK
                : EXIT_FAILED;
 }

@@ -27,6 +27,7 @@ static const struct row ingest_rows[] = {
     ROW(ingest_counts, events_closed),
     ROW(ingest_counts, checks_closed),
     ROW(ingest_counts, damaged),
+    ROW(ingest_counts, ring_busy),
     ROW(ingest_counts, damaged_contexts),
     ROW(ingest_counts, delivered_old),
     ROW(ingest_counts, bad_rate),
@@ -111,6 +112,8 @@ static const struct array ingest_arrays[] = {
     {"filtered", offsetof(struct ingest_counts, filtered), FILTER_N,
      filter_key},
     {"kernel_drops", offsetof(struct ingest_counts, kernel_drops), TRANSPORT_N,
+     transport_key},
+    {"tapped", offsetof(struct ingest_counts, tapped), TRANSPORT_N,
      transport_key},
 };
 

@@ -30,6 +30,8 @@ int ingress_init(struct ingress *g)
     uint32_t n = g->landing->n_conns;
 
     g->fd_limit = fd_limit();
+    for (uint32_t i = 0; i < g->sockets->n; i++)
+        g->socket_ids[i] = ingress_socket_id(&g->sockets->entries[i]);
     g->free_conns = calloc(n + 1, sizeof(*g->free_conns));
     g->conn_data_ns = calloc(n + 1, sizeof(*g->conn_data_ns));
     if (g->free_conns == NULL || g->conn_data_ns == NULL) {
@@ -88,6 +90,51 @@ int64_t ingress_now_s(struct ingress *g)
 
 /* ---- Datagrams --------------------------------------------------------- */
 
+/* Slots from the position on that hold a datagram which the kernel did not cut. */
+static uint32_t list_slots(const struct ingress *g,
+                           struct ingest_record r[INGEST_AHEAD])
+{
+    const struct landing_batch *b = g->landing->batch;
+    uint32_t n = 0;
+
+    for (uint32_t i = b->pos.record; i < LANDING_SLOTS && n < INGEST_AHEAD;
+         i++) {
+        if (b->msgs[i].msg_len == LANDING_EMPTY ||
+            (b->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) != 0)
+            break;
+        r[n++] = (struct ingest_record){
+            .packet = (const char *)landing_slot(g->landing, i),
+            .n = b->msgs[i].msg_len,
+            .record = i,
+            .next = i + 1,
+        };
+    }
+    return n;
+}
+
+static void apply_slot(struct ingress *g, enum transport t, int64_t now_s)
+{
+    struct landing *l = g->landing;
+    struct landing_batch *b = l->batch;
+    uint32_t i = b->pos.record;
+    struct landing_place here = {.what = LANDING_BATCH,
+                                 .pos = b->pos,
+                                 .seq = b->seq};
+    unsigned flags = 0;
+
+    if (landing_is_poisoned(l) && landing_poisoned(l, &here)) {
+        ingress_note(g, NOTE_POISON, b->source, b->msgs[i].msg_len);
+        ingest_skip(&g->ingest, &b->pos, i + 1, t);
+        landing_skipped(l);
+        return;
+    }
+    if ((b->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) != 0)
+        flags = INGEST_TRUNCATED;
+    l->head->working = i;
+    ingest_packet(&g->ingest, &b->pos, i + 1, (const char *)landing_slot(l, i),
+                  b->msgs[i].msg_len, t, flags, now_s);
+}
+
 static void apply_batch(struct ingress *g)
 {
     struct landing *l = g->landing;
@@ -95,18 +142,16 @@ static void apply_batch(struct ingress *g)
     enum transport t = g->sockets->entries[b->source].transport;
     int64_t now_s = ingress_now_s(g);
 
+    l->head->working = b->pos.record;
     l->head->applying = LANDING_BATCH;
-    while (b->pos.record < LANDING_SLOTS) {
-        uint32_t i = b->pos.record;
-        uint32_t n = b->msgs[i].msg_len;
-        unsigned flags = 0;
+    while (b->pos.record < LANDING_SLOTS &&
+           b->msgs[b->pos.record].msg_len != LANDING_EMPTY) {
+        struct ingest_record r[INGEST_AHEAD];
 
-        if (n == LANDING_EMPTY)
-            break;
-        if ((b->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) != 0)
-            flags = INGEST_TRUNCATED;
-        ingest_packet(&g->ingest, &b->pos, i + 1,
-                      (const char *)landing_slot(l, i), n, t, flags, now_s);
+        if (landing_is_poisoned(l) ||
+            ingest_short(&g->ingest, &b->pos, r, list_slots(g, r),
+                         &l->head->working, t, now_s) == 0)
+            apply_slot(g, t, now_s);
         if (__builtin_expect(g->ingest.has_offender, 0))
             ingress_note_offender(g, b->source);
     }
@@ -142,24 +187,6 @@ enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,
 
 /* ---- Recovery ---------------------------------------------------------- */
 
-static void recover_batch(struct ingress *g)
-{
-    struct landing_batch *b = g->landing->batch;
-    struct landing_place here = {.what = LANDING_BATCH,
-                                 .pos = b->pos,
-                                 .seq = b->seq};
-
-    if (b->pos.record >= LANDING_SLOTS ||
-        b->msgs[b->pos.record].msg_len == LANDING_EMPTY)
-        return;
-    if (landing_poisoned(g->landing, &here)) {
-        ingress_note(g, NOTE_POISON, b->source, b->msgs[b->pos.record].msg_len);
-        ingest_skip(&g->ingest, &b->pos, b->pos.record + 1,
-                    g->sockets->entries[b->source].transport);
-    }
-    apply_batch(g);
-}
-
 static void recover_conn(struct ingress *g, uint32_t i)
 {
     struct landing_conn *c = &g->landing->conns[i];
@@ -182,6 +209,7 @@ static void recover_conn(struct ingress *g, uint32_t i)
         ingress_note(g, NOTE_POISON, c->listener, n);
         ingest_skip(&g->ingest, &st->pos, st->pos.record + 4 + n,
                     g->sockets->entries[c->listener].transport);
+        landing_skipped(g->landing);
     }
     if (!ingress_stream_apply(g, i))
         return;
@@ -199,7 +227,9 @@ void ingress_recover(struct ingress *g)
     struct landing *l = g->landing;
 
     landing_populate(l);
-    recover_batch(g);
+    apply_batch(g);
+    if (landing_ring_map(l) == 0)
+        ingress_tap_recover(g);
     for (uint32_t i = l->n_conns; i-- > 0;) {
         if (l->conns[i].fd < 0)
             g->free_conns[g->n_free++] = i;

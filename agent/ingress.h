@@ -28,12 +28,16 @@ enum ingress_note_kind {
     NOTE_REJECTED,       /* value: enum dsd_result; bytes: the line, cut */
     NOTE_KERNEL_DROPS,   /* value: datagrams */
     NOTE_CLOCK_STEPPED,  /* value: seconds, signed */
-    NOTE_STOP_FAILED     /* value: errno; the socket goes on receiving */
+    NOTE_STOP_FAILED,    /* value: errno; the socket goes on receiving */
+    NOTE_TAP_FAILED      /* value: errno; this socket is not tapped */
 };
+
+/** In place of a socket: lines of our own. */
+#define NOTE_OF_KERNEL SOCKETS_MAX
 
 struct ingress_note {
     enum ingress_note_kind kind;
-    uint32_t source; /* index into struct sockets */
+    uint32_t source; /* index into struct sockets, or NOTE_OF_KERNEL */
     int64_t value;
     unsigned char bytes[120];
     uint32_t n_bytes;
@@ -60,7 +64,8 @@ struct ingress {
     struct ingress_watch watch;
     uint32_t stream_idle_s; /* 0 = never */
 
-    uint32_t *free_conns; /* stack of free indices */
+    uint32_t socket_ids[SOCKETS_MAX]; /* inodes; 0 = no datagram socket */
+    uint32_t *free_conns;             /* stack of free indices */
     uint32_t n_free;
     uint64_t *conn_data_ns; /* last bytes of each connection */
     uint32_t n_live;        /* connections */
@@ -102,6 +107,25 @@ void ingress_note_offender(struct ingress *g, uint32_t source);
 int64_t ingress_now_s(struct ingress *g);
 void ingress_touch(struct ingress *g);
 
+/* ---- ingress_tap.c ------------------------------------------------------ */
+
+/** What tap records of that socket say; 0 = it cannot be tapped. */
+uint32_t ingress_socket_id(const struct socket_entry *e);
+
+/** Datagrams from the tap's ring up to its position @end, as far as they are whole.
+ *  Returns how many. */
+uint64_t ingress_tap(struct ingress *g, uint64_t end);
+
+/** Nothing that was reserved before @end is missing. */
+bool ingress_tap_is_done(const struct ingress *g, uint64_t end);
+
+/** The time is over: count each record before @end that a sender has not finished
+ *  as a sample lost (ring_busy), and take what lies behind. */
+void ingress_tap_give_up(struct ingress *g, uint64_t end);
+
+/** Go on in the ring behind a worker that died. */
+void ingress_tap_recover(struct ingress *g);
+
 /* ---- ingress_udp.c, ingress_uds.c -------------------------------------- */
 
 /** No datagram arrives after this and one RCU grace period; the queue stays
@@ -109,8 +133,9 @@ void ingress_touch(struct ingress *g);
 int ingress_udp_stop(int fd);
 int ingress_uds_stop(int fd);
 
-/** Read the kernel's drop counter of a UDP socket into the counts. */
-void ingress_udp_drops(struct ingress *g, uint32_t source);
+/** The kernel's drop counters of the UDP sockets into the counts. Takes what the
+ *  ring holds first, since the kernel counts that, too. */
+void ingress_udp_drops(struct ingress *g);
 
 /** Datagrams that the kernel dropped in the life of a datagram socket. */
 uint32_t ingress_dropped(int fd);

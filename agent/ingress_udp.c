@@ -67,23 +67,48 @@ uint32_t ingress_dropped(int fd)
     return meminfo(fd, mem) ? mem[SK_MEMINFO_DROPS] : 0;
 }
 
-void ingress_udp_drops(struct ingress *g, uint32_t source)
+static void count_drops(struct ingress *g, uint32_t source, uint32_t dropped)
 {
-    const struct socket_entry *e = &g->sockets->entries[source];
+    enum transport t = g->sockets->entries[source].transport;
     uint32_t *seen = &g->landing->head->drops_seen[source];
-    uint32_t mem[SK_MEMINFO_VARS];
-    uint32_t more;
+    /* The kernel may not have counted all yet that the ring held. Both wrap. */
+    uint32_t lost = dropped - g->landing->head->tap.taken[source];
+    int32_t more = (int32_t)(lost - *seen);
 
-    if (!meminfo(e->fd, mem))
+    if (more <= 0)
         return;
-    more = mem[SK_MEMINFO_DROPS] - *seen; /* the counter wraps */
-    if (more == 0)
-        return;
-    region_set(g->region, *seen, mem[SK_MEMINFO_DROPS]);
-    region_set(g->region, g->counts->kernel_drops[e->transport],
-               g->counts->kernel_drops[e->transport] + more);
+    region_set(g->region, *seen, lost);
+    region_set(g->region, g->counts->kernel_drops[t],
+               g->counts->kernel_drops[t] + (uint32_t)more);
     region_commit(g->region);
     ingress_note(g, NOTE_KERNEL_DROPS, source, more);
+}
+
+void ingress_udp_drops(struct ingress *g)
+{
+    const struct sockets *s = g->sockets;
+    uint32_t dropped[SOCKETS_MAX];
+    bool known[SOCKETS_MAX] = {false};
+    uint64_t end;
+
+    for (uint32_t i = 0; i < s->n; i++) {
+        uint32_t mem[SK_MEMINFO_VARS];
+
+        if (s->entries[i].kind != SOCKET_UDP || !meminfo(s->entries[i].fd, mem))
+            continue;
+        dropped[i] = mem[SK_MEMINFO_DROPS];
+        known[i] = true;
+    }
+    if (g->landing->has_ring) {
+        end = ring_end(&g->landing->ring);
+        (void)ingress_tap(g, end);
+        if (!ingress_tap_is_done(g, end))
+            return; /* a sender is not through yet: next time */
+    }
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (known[i])
+            count_drops(g, i, dropped[i]);
+    }
 }
 
 uint32_t ingress_queued_bytes(int fd)

@@ -29,11 +29,11 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/cli.h"
-#include "agent/ingress.h"
 #include "agent/keeper_private.h"
 #include "agent/stamps.h"
 #include "agent/wiring.h"
 #include "aggregator/agg.h"
+#include "bpf/loader.h"
 #include "forwarder/store.h"
 
 #define MODULE "keeper"
@@ -86,6 +86,26 @@ static void report(enum log_level level, const struct string_list *lines)
         log_write(NULL, level, "config", "%s", lines->items[i]);
 }
 
+/* Asked of the kernel at once, though programs are loaded much later: who requires
+ * them wants to hear it now. */
+static int check_kernel(const struct keeper *k)
+{
+    struct loader_cause cause = {.why = ""};
+
+    if (k->config.ebpf != EBPF_ON || loader_probe(&cause, NULL) == 0)
+        return 0;
+    if (k->exec_mode) {
+        log_warn(MODULE, "ebpf.enabled: true, but %s; %s", cause.why,
+                 cause.remedy);
+        return 0;
+    }
+    log_error(MODULE,
+              "ebpf.enabled: true, but %s; %s; or set it to auto, and all "
+              "that needs no kernel programs is served",
+              cause.why, cause.remedy);
+    return EXIT_USAGE;
+}
+
 int keeper_configure(struct keeper *k, struct config_sources *src)
 {
     struct config_report rep = {0};
@@ -110,7 +130,7 @@ int keeper_configure(struct keeper *k, struct config_sources *src)
                 rep.errors.n + rep.n_dropped,
                 rep.errors.n + rep.n_dropped == 1 ? "" : "s");
         status = EXIT_USAGE;
-    } else if (!k->trial.on) {
+    } else if ((status = check_kernel(k)) == 0 && !k->trial.on) {
         log_info(MODULE, "retriever %s starts", RETRIEVER_VERSION);
     }
     config_report_fini(&rep);
@@ -239,12 +259,7 @@ static int make_landing(struct keeper *k)
     if (rc != 0)
         return rc;
     keeper_allow_landing(k);
-    /* The kernel counts over a socket's life, which may be longer than ours. */
-    for (uint32_t i = 0; i < k->sockets.n; i++) {
-        if (k->sockets.entries[i].kind == SOCKET_UDP)
-            k->landing.head->drops_seen[i] =
-                ingress_dropped(k->sockets.entries[i].fd);
-    }
+    keeper_open_ring(k);
     if (k->inherited.present)
         keeper_inherit_conns(k);
     return 0;
@@ -406,6 +421,8 @@ int keeper_watch_signals(struct keeper *k)
     sigset_t all;
 
     (void)sigfillset(&all);
+    if (!k->config.keeper)
+        (void)sigdelset(&all, SIGXCPU); /* the reader's (priority.h) */
     k->signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     return k->signal_fd >= 0 ? 0 : -errno;
 }
@@ -505,6 +522,7 @@ static void run_inside(struct keeper *k)
         k->exit_status = EXIT_FAILED;
         return;
     }
+    k->env.job_pid = (uint32_t)k->job.pid;
     status = worker_main(&k->env);
     atomic_store(&k->inside_done, 1);
     (void)!write(k->sup->to_keeper, &one, sizeof(one));
@@ -574,6 +592,7 @@ int cmd_run(int argc, char **argv)
         keeper_take_kept_conns(&k);
         status = keeper_run(&k);
         keeper_keep_conns(&k);
+        keeper_close_ring(&k);
     }
     keeper_fini(&k);
     return status;

@@ -106,6 +106,7 @@ struct keeper {
     struct upgrade upgrade;
     struct trial trial;
     struct inheritance inherited;
+    struct loader_cause tap_cause;  /* why there is no ring */
     struct handover_files handover; /* for the next image */
 
     struct job job;

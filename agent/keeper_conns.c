@@ -29,7 +29,7 @@ static uint32_t count_stored(const struct sockets *s)
 void keeper_take_kept_conns(struct keeper *k)
 {
     struct sockets *s = &k->sockets;
-    uint32_t n_stored = count_stored(s);
+    uint32_t n_stored = count_stored(s) + (k->env.ring_held ? 2 : 0);
     uint32_t n_ended = 0;
     int rc;
 

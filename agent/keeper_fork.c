@@ -214,6 +214,9 @@ void keeper_after_worker(struct keeper *k, int status)
         landing_forget(&k->landing);
     else if (landing_note_death(&k->landing, &bytes, &n_bytes) == 2)
         keep_poison(k, bytes, n_bytes);
+    if (atomic_exchange(&k->sup->kernel_busy, 0) != 0 &&
+        keeper_is_fault(status))
+        atomic_fetch_add(&k->sup->n_kernel_faults, 1);
     if (!k->shares_table)
         return;
     rewinddir(k->open_fds);

@@ -3,7 +3,7 @@
  * The keeper's parts: start and end (keeper.c), signals and time
  * (keeper_watch.c), the worker's process (keeper_worker.c, keeper_fork.c), the
  * last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c),
- * connections over a restart (keeper_conns.c), the upgrade to another image of the
+ * connections over a restart (keeper_conns.c), the tap's ring (keeper_ring.c), the upgrade to another image of the
  * program and its other side (keeper_upgrade.c, keeper_inherit.c).
  *
  * Thread:  the keeper's.
@@ -78,6 +78,11 @@ int keeper_open_module(const char *file);
 /** Whether a descriptor lives on in the next image; first, none but 0 to 2 does. */
 void keeper_close_all_at_exec(const struct keeper *k);
 void keeper_keep_over_exec(int fd, bool keep);
+
+/** Once, behind the landing zone: the tap's ring, or why there is none. */
+void keeper_open_ring(struct keeper *k);
+/** Behind the last worker: nothing is left in it. */
+void keeper_close_ring(struct keeper *k);
 
 /* ---- keeper_salvage.c --------------------------------------------------- */
 

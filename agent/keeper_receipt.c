@@ -19,6 +19,7 @@
 #include "agent/keeper_private.h"
 #include "agent/ledger.h"
 #include "agent/wiring.h"
+#include "bpf/tap.h"
 
 #define MODULE "keeper"
 #define LAST_RECEIPT_S 1
@@ -44,6 +45,8 @@ static void stop_and_read(struct ingress *g)
     for (uint32_t i = 0; i < g->sockets->n; i++) {
         const struct socket_entry *e = &g->sockets->entries[i];
 
+        if (e->kind == SOCKET_UDP || e->kind == SOCKET_UNIXGRAM)
+            (void)tap_detach(e->fd);
         if (e->shared_outside)
             continue; /* the successor's */
         if (e->kind == SOCKET_UDP)
@@ -63,6 +66,8 @@ static void stop_and_read(struct ingress *g)
         ingress_stream_stop(g, i);
         (void)ingress_stream_read(g, i, LAST_CALLS);
     }
+    if (g->landing->has_ring)
+        (void)ingress_tap(g, ring_end(&g->landing->ring));
 }
 
 static int take_the_rest(struct keeper *k, struct agg *agg,
@@ -98,10 +103,7 @@ static int take_the_rest(struct keeper *k, struct agg *agg,
     spsc_init(&notes, note_mem, N_NOTES, sizeof(note_mem[0]));
     ingress_recover(&g);
     stop_and_read(&g);
-    for (uint32_t i = 0; i < k->sockets.n; i++) {
-        if (k->sockets.entries[i].kind == SOCKET_UDP)
-            ingress_udp_drops(&g, i);
-    }
+    ingress_udp_drops(&g);
     return 0;
 }
 

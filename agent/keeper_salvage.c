@@ -138,7 +138,7 @@ static void count_lost(const struct ingest_counts *c, struct store *store)
 
     store_stats(store, &st);
     lost.load.n_samples =
-        minus(c->aggregated, st.accepted.n_samples + c->damaged);
+        minus(c->aggregated, st.accepted.n_samples + c->damaged + c->ring_busy);
     lost.load.n_events = minus(c->events, st.accepted.n_events);
     lost.load.n_checks = minus(c->checks, st.accepted.n_checks);
     store_commit_part(store, store_encoded_seq(store) + 1, NULL, 0, &lost, 1);

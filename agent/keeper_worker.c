@@ -83,7 +83,10 @@ _Noreturn static void be_worker(struct keeper *k, pid_t keeper)
 int keeper_start_worker(struct keeper *k)
 {
     pid_t keeper = getpid();
-    pid_t pid = keeper_fork(k);
+    pid_t pid;
+
+    k->env.job_pid = (uint32_t)k->job.pid;
+    pid = keeper_fork(k);
 
     if (pid < 0)
         return -errno;

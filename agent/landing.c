@@ -127,6 +127,7 @@ int landing_create(struct landing *l, const struct landing_opts *opts)
     }
     init_batch(l->batch, map + head_bytes + conns_bytes, opts->buffer_bytes,
                slot_bytes);
+    l->head->tap.ring_fd = l->head->tap.control_fd = -1;
     for (uint32_t i = 0; i < l->n_conns; i++)
         l->conns[i].fd = -1;
     return 0;
@@ -136,6 +137,11 @@ void landing_close(struct landing *l)
 {
     if (l->map == NULL)
         return;
+    landing_ring_unmap(l);
+    if (l->head->tap.ring_fd >= 0) {
+        close(l->head->tap.ring_fd);
+        close(l->head->tap.control_fd);
+    }
     munmap(l->map, l->map_bytes);
     close(l->fd);
     *l = (struct landing){.fd = -1};
@@ -163,6 +169,68 @@ void landing_arm(struct landing *l, uint32_t source)
     b->source = source;
     b->seq++;
     in_order();
+}
+
+/* ---- The tap's ring ----------------------------------------------------- */
+
+int landing_ring_map(struct landing *l)
+{
+    const struct landing_tap *t = &l->head->tap;
+    int rc;
+
+    if (l->has_ring)
+        return 0;
+    if (t->ring_fd < 0)
+        return -ENOENT;
+    rc = ring_open(&l->ring, t->ring_fd, t->control_fd);
+    l->has_ring = rc == 0;
+    return rc;
+}
+
+int landing_ring_take(struct landing *l, int ring_fd, int control_fd)
+{
+    struct landing_tap *t = &l->head->tap;
+    int rc;
+
+    REQUIRE(t->ring_fd < 0);
+    t->ring_fd = ring_fd;
+    t->control_fd = control_fd;
+    rc = landing_ring_map(l);
+    if (rc != 0) {
+        t->ring_fd = t->control_fd = -1;
+        return rc;
+    }
+    t->pos = (struct ingest_pos){(uint32_t)ring_begin(&l->ring), 0};
+    t->counted = t->pos.record;
+    landing_ring_unmap(l);
+    return 0;
+}
+
+uint32_t landing_ring_unread(struct landing *l, uint32_t id)
+{
+    uint32_t n_unread = 0;
+    const void *record;
+    uint64_t next, pos;
+    uint32_t n;
+
+    if (id == 0 || landing_ring_map(l) != 0)
+        return 0;
+    pos = ring_begin(&l->ring);
+    while (ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
+        const struct tap_record *r = record;
+
+        n_unread += n >= sizeof(*r) && r->socket == id;
+        pos = next;
+    }
+    landing_ring_unmap(l);
+    return n_unread;
+}
+
+void landing_ring_unmap(struct landing *l)
+{
+    if (l->has_ring)
+        ring_close(&l->ring, true);
+    l->has_ring = false;
 }
 
 /* ---- Stream connections ------------------------------------------------ */
@@ -299,13 +367,23 @@ struct landing_recv *landing_conn_arm(struct landing *l, uint32_t i,
 
 /* ---- Death and poison -------------------------------------------------- */
 
+/* Several records make one transaction, and one of them is looked at. */
+static struct ingest_pos at_work(const struct landing *l, struct ingest_pos pos)
+{
+    uint32_t working = l->head->working;
+
+    return working == pos.record ? pos : (struct ingest_pos){working, 0};
+}
+
 struct landing_place landing_place(const struct landing *l)
 {
     struct landing_place p = {.what = l->head->applying};
 
     if (p.what == LANDING_BATCH) {
-        p.pos = l->batch->pos;
+        p.pos = at_work(l, l->batch->pos);
         p.seq = l->batch->seq;
+    } else if (p.what == LANDING_TAP) {
+        p.pos = at_work(l, l->head->tap.pos);
     } else if (p.what >= LANDING_CONN) {
         const struct landing_recv *st;
 
@@ -328,7 +406,22 @@ static bool same_place(const struct landing_place *a,
            a->pos.record == b->pos.record && a->pos.offset == b->pos.offset;
 }
 
-static void record_bytes(const struct landing *l, const struct landing_place *p,
+static void ring_bytes(struct landing *l, const struct landing_place *p,
+                       const void **bytes, size_t *n)
+{
+    const void *record;
+    uint64_t next;
+    uint32_t len;
+
+    if (landing_ring_map(l) == 0 &&
+        ring_at(&l->ring, landing_ring_pos(l, p->pos.record), &record, &len,
+                &next) == RING_RECORD) {
+        *bytes = record;
+        *n = len;
+    }
+}
+
+static void record_bytes(struct landing *l, const struct landing_place *p,
                          const void **bytes, size_t *n)
 {
     *bytes = NULL;
@@ -338,6 +431,8 @@ static void record_bytes(const struct landing *l, const struct landing_place *p,
 
         *bytes = landing_slot(l, p->pos.record);
         *n = len == LANDING_EMPTY ? 0 : len;
+    } else if (p->what == LANDING_TAP) {
+        ring_bytes(l, p, bytes, n);
     } else if (p->what >= LANDING_CONN) {
         uint32_t i = p->what - LANDING_CONN;
         const struct landing_recv *st = landing_state(&l->conns[i]);
@@ -370,4 +465,9 @@ void landing_forget(struct landing *l)
 bool landing_poisoned(const struct landing *l, const struct landing_place *p)
 {
     return l->head->n_deaths >= 2 && same_place(p, &l->head->death);
+}
+
+void landing_skipped(struct landing *l)
+{
+    l->head->n_deaths = 0;
 }

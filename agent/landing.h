@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "aggregator/ingest.h"
+#include "bpf/ring.h"
 
 #define LANDING_EMPTY (~0u) /* msg_len before the kernel has set it */
 #define LANDING_SLOTS 64
@@ -58,8 +59,26 @@ struct landing_conn {
     struct landing_recv states[2];
 };
 
+/** The ring that the tap writes to is a landing zone of its own: what lies in it
+ *  stays until the position behind it is committed. Here is how to find it, and how
+ *  far it is applied. */
+struct landing_tap {
+    int32_t ring_fd; /* constant; -1 = none */
+    int32_t control_fd;
+    struct ingest_pos pos; /* record = low 32 bits of the ring's position */
+    uint32_t counted;      /* the same: taken[] holds what lies before it */
+    uint32_t
+        taken[LANDING_SOURCES]; /* datagrams; wraps. The kernel counts these
+                                        as dropped by their sockets */
+};
+
 /** What is being applied: a crash there names the record that caused it. */
-enum { LANDING_NOTHING, LANDING_BATCH, LANDING_CONN /* + its index */ };
+enum {
+    LANDING_NOTHING,
+    LANDING_BATCH,
+    LANDING_TAP,
+    LANDING_CONN /* + its index */
+};
 
 struct landing_place {
     uint32_t what;
@@ -70,10 +89,14 @@ struct landing_place {
 /** First pages of the memfd. */
 struct landing_head {
     struct landing_batch batch;
-    uint32_t applying; /* LANDING_NOTHING, _BATCH, _CONN + index */
+    struct landing_tap tap;
+    struct ingest_pos kernel_pos; /* in a packet of our own lines */
+    uint32_t applying; /* LANDING_NOTHING, _BATCH, _TAP, _CONN + index */
+    uint32_t working;  /* BATCH, TAP: the record, at or behind the position */
     uint32_t n_deaths; /* workers that died at @death in a row */
     struct landing_place death;
-    uint32_t drops_seen[LANDING_SOURCES]; /* kernel's counter when last read */
+    /* The kernel's counter, less what the tap took, when last read. */
+    uint32_t drops_seen[LANDING_SOURCES];
 };
 
 /** Process handle; plain data that fork copies. */
@@ -88,6 +111,8 @@ struct landing {
     void *map;
     size_t map_bytes;
     int fd;
+    struct ring ring; /* of the tap, mapped in this process; has_ring */
+    bool has_ring;
 };
 
 struct landing_opts {
@@ -114,6 +139,31 @@ void landing_arm(struct landing *l, uint32_t source);
 static inline unsigned char *landing_slot(const struct landing *l, uint32_t i)
 {
     return l->batch->slots + (size_t)i * l->batch->slot_bytes;
+}
+
+/* ---- The tap's ring ----------------------------------------------------- */
+
+/** Map the ring that the zone names, unless this process has. Returns 0, -ENOENT
+ *  (there is none) or -errno. */
+int landing_ring_map(struct landing *l);
+
+/** Before the first worker: these two, which outlive all workers, are the zone's
+ *  ring; what lies in it already is read on. Returns 0 or -errno (they stay the
+ *  caller's then). */
+int landing_ring_take(struct landing *l, int ring_fd, int control_fd);
+
+/** Records of the socket @id that wait in the ring; 0 without one. */
+uint32_t landing_ring_unread(struct landing *l, uint32_t id);
+
+/** Unmap it here; the zone still names it. */
+void landing_ring_unmap(struct landing *l);
+
+/** Where the next record of the ring is, as the ring counts. */
+static inline uint64_t landing_ring_pos(const struct landing *l, uint32_t low)
+{
+    uint64_t begin = ring_begin(&l->ring);
+
+    return begin + (uint32_t)(low - (uint32_t)begin);
 }
 
 /* ---- Stream connections ------------------------------------------------ */
@@ -181,5 +231,15 @@ void landing_forget(struct landing *l);
 
 /** Two workers died at @p. */
 bool landing_poisoned(const struct landing *l, const struct landing_place *p);
+
+/** Somewhere two workers died, and nothing was skipped for it yet: records are
+ *  applied one by one until that is found. */
+static inline bool landing_is_poisoned(const struct landing *l)
+{
+    return __builtin_expect(l->head->n_deaths >= 2, 0);
+}
+
+/** The record that killed them was skipped. */
+void landing_skipped(struct landing *l);
 
 #endif

@@ -47,6 +47,7 @@ void ledger_collect(struct ledger *out, const struct reader_view *view,
     for (int r = 0; r < FILTER_N; r++)
         out->filtered += out->ingest.filtered[r];
     out->delivery.dropped[DROP_DAMAGED] += out->ingest.damaged;
+    out->delivery.dropped[DROP_RING_BUSY] += out->ingest.ring_busy;
     for (int c = 0; c < DROP_N; c++)
         out->dropped += out->delivery.dropped[c];
     for (int c = 0; c < DROP_N; c++)
@@ -198,6 +199,11 @@ static void write_beside(const struct ledger *l, const struct ledger_facts *f,
     json_object(j);
     member_u64(j, "udp", c->kernel_drops[TRANSPORT_UDP]);
     json_end(j);
+    json_key(j, "tapped");
+    json_object(j);
+    member_u64(j, "udp", c->tapped[TRANSPORT_UDP]);
+    member_u64(j, "uds", c->tapped[TRANSPORT_UDS]);
+    json_end(j);
     member_u64(j, "left_for_successor", l->left_for_successor);
     member_u64(j, "worker_deaths", f->worker_deaths);
     member_u64(j, "upgrades", f->n_upgrades);
@@ -245,9 +251,10 @@ void ledger_write_members(const struct ledger *l,
 }
 
 static const char *const stage_names[STAGE_DONE] = {
-    [STAGE_LINGER] = "linger",   [STAGE_DRAIN] = "drain",
-    [STAGE_CLOSE] = "close",     [STAGE_ENCODE] = "encode",
-    [STAGE_DELIVER] = "deliver", [STAGE_SAVE] = "save",
+    [STAGE_LINGER] = "linger", [STAGE_DRAIN] = "drain",
+    [STAGE_KERNEL] = "kernel", [STAGE_CLOSE] = "close",
+    [STAGE_ENCODE] = "encode", [STAGE_DELIVER] = "deliver",
+    [STAGE_SAVE] = "save",
 };
 
 int ledger_write_json(const struct ledger *l, const struct ledger_facts *facts,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One budget for the whole stop, no shares per stage: what one stage does not use
- * belongs to the next. Only two bounds cut a stage before the deadline: the
- * linger leaves reserve_ns for delivery, and a drain whose senders never
- * stop leaves half of that.
+ * belongs to the next. Only three bounds cut a stage before the deadline: the
+ * linger leaves reserve_ns for delivery, a drain whose senders never stop leaves
+ * half of that, and the kernel's last values are not waited for longer than
+ * LIFECYCLE_KERNEL_NS.
  */
 #include "agent/lifecycle.h"
 
@@ -58,6 +59,8 @@ uint64_t lifecycle_stage_end_ns(const struct lifecycle *l)
     case STAGE_DRAIN:
         return min_u64(l->entered_ns + LIFECYCLE_DRAIN_NS,
                        minus(l->deadline_ns, reserve / 2));
+    case STAGE_KERNEL:
+        return capped(l, LIFECYCLE_KERNEL_NS, last);
     case STAGE_CLOSE:
     case STAGE_ENCODE:
         return capped(l, l->cfg.encode_cap_ns, last);
@@ -105,6 +108,9 @@ static bool stage_over(const struct lifecycle *l,
         /* The reader keeps the latest instant itself; should it not answer,
          * the deadline ends the stage. */
         *next_ns = minus(l->deadline_ns, LIFECYCLE_RECEIPT_NS);
+        break;
+    case STAGE_KERNEL:
+        event = f->collected;
         break;
     case STAGE_CLOSE:
         event = f->closed;

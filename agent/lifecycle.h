@@ -2,7 +2,8 @@
 /*
  * The stop: one named state machine under one monotonic deadline.
  *
- *   linger -> drain -> close -> encode -> deliver -> save -> receipt -> done
+ *   linger -> drain -> kernel -> close -> encode -> deliver -> save -> receipt
+ *   -> done
  *
  * Each stage ends by its event or at its latest instant. The machine is pure: it
  * is told facts and the time, and says which stage to enter next; the worker does
@@ -28,6 +29,9 @@
 /** Longest drain of sockets whose senders do not stop. */
 #define LIFECYCLE_DRAIN_NS UINT64_C(1000000000)
 
+/** Longest wait for the last values of the kernel side. */
+#define LIFECYCLE_KERNEL_NS UINT64_C(50000000)
+
 struct lifecycle_config {
     uint64_t quiet_ns;   /* so long without data ends the linger; 0 = never */
     uint64_t linger_ns;  /* longest linger */
@@ -44,6 +48,7 @@ struct lifecycle_facts {
     uint32_t n_descendants; /* exec: processes of the job that still live */
     bool hurry;             /* second SIGINT */
     bool drained;           /* sockets empty and shut (end of drain) */
+    bool collected;         /* last kernel values are with the reader */
     bool closed;            /* all parts closed (end of close) */
     bool encoded;           /* all payloads frozen (end of encode) */
     bool delivered;         /* store empty, nothing in flight */

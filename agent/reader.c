@@ -96,7 +96,8 @@ void reader_on_socket(uv_poll_t *h, int status, int events)
     if (e->kind == SOCKET_UNIXSTREAM)
         saw(r, ingress_accept(&r->g, source, ACCEPTS), 0);
     else
-        saw(r, ingress_datagrams(&r->g, source, TURN_CALLS), e->pace_us);
+        saw(r, ingress_datagrams(&r->g, source, r->tapped ? 1 : TURN_CALLS),
+            e->pace_us);
     if (status < 0) /* libuv stops a handle that reports an error */
         (void)uv_poll_start(h, UV_READABLE, reader_on_socket);
 }
@@ -248,21 +249,11 @@ static void arm_bucket(struct reader *r)
                          0);
 }
 
-void reader_read_drops(struct reader *r)
-{
-    const struct sockets *s = r->opts.sockets;
-
-    for (uint32_t i = 0; i < s->n; i++) {
-        if (s->entries[i].kind == SOCKET_UDP)
-            ingress_udp_drops(&r->g, i);
-    }
-}
-
 static void on_tick(uv_timer_t *t)
 {
     struct reader *r = t->data;
 
-    reader_read_drops(r);
+    ingress_udp_drops(&r->g);
     if (!r->drained) /* what is still open is the next life's */
         ingress_stream_idle(&r->g);
     r->g.accept_paused = false;
@@ -289,6 +280,8 @@ static void pace(struct reader *r)
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
         now_ns += PACE_MIN_NS;
     }
+    if (priority_breathe(&r->priority, now_ns))
+        (void)uv_async_send(&r->bell);
     if (r->got_data)
         r->turn_ns = now_ns;
 }
@@ -315,6 +308,8 @@ static bool close_all(struct reader *r, bool flush)
         return !flush;
     reader_check_clock(r);
     reader_sweep(r, clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
+    reader_kernel_apply(r);
+    r->kernel.over = r->drained; /* the last closing */
     if (flush && !agg_may_close(r->agg, ingress_now_s(&r->g)))
         return false;
     agg_close_all(r->agg, ingress_now_s(&r->g));
@@ -343,6 +338,15 @@ static void take_orders(struct reader *r)
             break;
         case READER_RESUME:
             reader_resume(r);
+            break;
+        case READER_TAP:
+            reader_tap(r, (struct tap *)(uintptr_t)o.token);
+            answer(r, READER_TAPPED, 0, r->tapped);
+            break;
+        case READER_UNTAP:
+            r->untapped = true;
+            reader_tap_off(r);
+            answer(r, READER_UNTAPPED, 0, 0);
             break;
         case READER_DRAIN:
             answer(r, READER_DRAINED, o.token, reader_drain(r, o.token));
@@ -377,8 +381,10 @@ static void *run(void *arg)
     struct reader *r = arg;
 
     (void)pthread_setname_np(pthread_self(), "reader");
+    reader_take_priority(r);
     ingress_recover(&r->g);
     watch_sockets(r);
+    reader_watch_ring(r);
     reader_publish(r);
     atomic_store(r->opts.serving, 1);
     (void)sem_post(&r->served);
@@ -388,6 +394,7 @@ static void *run(void *arg)
         arm_bucket(r);
         arm_tick(r);
         take_orders(r);
+        reader_tap_turn(r);
         flush_events(r);
         reader_publish(r);
         pace(r);
@@ -400,6 +407,7 @@ static void *run(void *arg)
     uv_walk(&r->loop, close_handle, NULL);
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&r->loop) == 0);
+    reader_tap_close(r);
     return NULL;
 }
 
@@ -411,12 +419,21 @@ static void on_bell(uv_async_t *a)
     struct ingress_note note;
     struct reader_event ev;
 
+    reader_say_priority(r);
     while (spsc_pop(&r->notes, &note))
         reader_log_note(r->opts.sockets, &note, r->opts.quiet_rejects);
     while (spsc_pop(&r->events, &ev))
         r->opts.on_event(r->opts.arg, &ev);
     if (atomic_exchange(&r->blocked, false))
         (void)uv_async_send(&r->wake);
+}
+
+/* The loop has not run yet: its handles close here, not in the thread. */
+static void drop_loop(struct reader *r)
+{
+    uv_walk(&r->loop, close_handle, NULL);
+    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
+    REQUIRE(uv_loop_close(&r->loop) == 0);
 }
 
 static int init_loop(struct reader *r)
@@ -436,15 +453,12 @@ static int init_loop(struct reader *r)
     r->bucket.data = r;
     (void)uv_timer_init(&r->loop, &r->tick);
     r->tick.data = r;
-    return 0;
-}
-
-/* The loop has not run yet: its handles close here, not in the thread. */
-static void drop_loop(struct reader *r)
-{
-    uv_walk(&r->loop, close_handle, NULL);
-    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
-    REQUIRE(uv_loop_close(&r->loop) == 0);
+    (void)uv_timer_init(&r->loop, &r->ring_timer);
+    r->ring_timer.data = r;
+    rc = reader_kernel_init(r);
+    if (rc != 0)
+        drop_loop(r);
+    return rc;
 }
 
 static int init_ingress(struct reader *r, uint64_t encoded_seq)
@@ -504,6 +518,7 @@ static void destroy(struct reader *r)
 {
     if (r == NULL)
         return;
+    reader_kernel_fini(r);
     ingress_fini(&r->g);
     dsd_parser_fini(&r->g.ingest.parser);
     agg_close(r->agg);

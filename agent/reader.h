@@ -18,7 +18,10 @@
 
 #include "agent/base/clock.h"
 #include "agent/landing.h"
+#include "agent/priority.h"
+#include "agent/priority_cause.h"
 #include "agent/sockets.h"
+#include "bpf/tap.h"
 
 struct reader; /* opaque */
 
@@ -34,6 +37,11 @@ enum reader_order {
                          Again: closes what found no room the first time.
                          @n_left: 1 = declined, see READER_FLUSH */
     READER_RESUME,    /* read on; no answer */
+    READER_TAP,       /* token = struct tap *, on the heap, now the reader's:
+                         attach it. READER_TAPPED */
+    READER_UNTAP,     /* detach it, until READER_RESUME. READER_UNTAPPED: no
+                         program is begun any more; those that run end within one
+                         RCU grace period */
     READER_QUIT       /* end the thread; reader_join() follows */
 };
 
@@ -42,8 +50,10 @@ enum reader_event_kind {
     READER_CLOSED,  /* answer, token; all its READER_PART events came before.
                        @n_left: 1 = a flush was declined */
     READER_DRAINED, /* answer; @left_for_successor datagrams in held sockets */
-    READER_PAUSED /* answer, token; all its READER_PART events came before, and
+    READER_PAUSED, /* answer, token; all its READER_PART events came before, and
                        until READER_RESUME nothing changes but by releases */
+    READER_TAPPED, /* answer; @n_left: sockets that are tapped */
+    READER_UNTAPPED /* answer */
 };
 
 struct reader_event {
@@ -68,9 +78,11 @@ struct reader_opts {
     bool drop_series, drop_sketches, drop_events, drop_checks;
     bool quiet_rejects; /* rejected lines go to the debug log */
     struct process_clock *clock;
-    uint32_t stream_idle_s;    /* 0 = never */
-    uint32_t n_keep_conns;     /* connections of stored listeners that the drain
+    struct kernel_link *kernel; /* to the kernel thread; NULL = there is none */
+    uint32_t stream_idle_s;     /* 0 = never */
+    uint32_t n_keep_conns; /* connections of stored listeners that the drain
                                   leaves open at most, at the end of a frame */
+    struct priority_request priority;
     _Atomic uint32_t *serving; /* set to 1 when the sockets are read */
 };
 
@@ -106,6 +118,18 @@ void reader_view(const struct reader *r, struct reader_view *out);
 
 /** The same from the region itself, where no reader runs. */
 void reader_view_of(const struct agg *agg, struct reader_view *out);
+
+/** How the thread is scheduled, against what was asked for. */
+struct reader_sched {
+    const char *requested; /* "fifo", "rr", "none" */
+    const char *effective; /* "fifo", "rr", "nice", "other" */
+    int rt_priority;       /* requested */
+    int nice;              /* effective */
+    enum priority_cause cause;
+};
+
+/** Any thread. The cause may come a moment after the rest. */
+void reader_sched(const struct reader *r, struct reader_sched *out);
 
 /** After READER_QUIT: join the thread, free. The loop must run until then. */
 void reader_join(struct reader *r, void (*closed)(void *arg), void *arg);

@@ -11,6 +11,9 @@
  * Connections that the service manager will keep are read to the end of a frame,
  * since only what the kernel still holds goes to the next life.
  *
+ * The tap is detached first: its program runs before a socket knows that it was
+ * stopped. The same grace period ends the programs that were running.
+ *
  * All of this may be done again by a successor: each step is idempotent.
  */
 #include "agent/reader_private.h"
@@ -80,10 +83,12 @@ bool reader_sweep(struct reader *r, uint64_t latest_ns)
             more = more || !done[i];
         }
         more = sweep_conns(r) || more;
+        (void)reader_tap_sweep(r);
         if (!more)
             return true;
         if (now_ns() >= latest_ns)
             return false;
+        (void)priority_breathe(&r->priority, now_ns());
     }
 }
 
@@ -185,16 +190,19 @@ uint64_t reader_drain(struct reader *r, uint64_t latest_ns)
 
     reader_unwatch_sockets(r);
     r->drained = true;
+    reader_tap_off(r);
     stop_sources(r);
     choose_kept(r);
     finish_frames(r, latest_ns);
     (void)reader_sweep(r, latest_ns);
     wait_for_senders(r, latest_ns);
     (void)reader_sweep(r, latest_ns);
+    reader_tap_finish(r, latest_ns);
     for (uint32_t i = 0; i < l->n_conns; i++) {
         if (l->conns[i].fd >= 0 && !r->conn_kept[i])
             ingress_stream_close(&r->g, i);
     }
-    reader_read_drops(r);
+    ingress_udp_drops(&r->g);
+    reader_kernel_drain(r);
     return ingress_left(r->opts.sockets);
 }

@@ -36,7 +36,8 @@ static void log_length(const char *socket, const struct ingress_note *n)
 void reader_log_note(const struct sockets *s, const struct ingress_note *n,
                      bool quiet)
 {
-    const char *socket = s->entries[n->source].name;
+    const char *socket =
+        n->source == NOTE_OF_KERNEL ? "kernel" : s->entries[n->source].name;
 
     switch (n->kind) {
     case NOTE_STREAM_REFUSED:
@@ -89,6 +90,12 @@ void reader_log_note(const struct sockets *s, const struct ingress_note *n,
         break;
     case NOTE_CLOCK_STEPPED:
         log_info("reader", "wall clock was stepped seconds=%" PRId64, n->value);
+        break;
+    case NOTE_TAP_FAILED:
+        log_warn("reader",
+                 "socket was not tapped and is read in the usual way "
+                 "socket=%s cause=%s",
+                 socket, strerror((int)n->value));
         break;
     case NOTE_STOP_FAILED:
         log_warn("reader",

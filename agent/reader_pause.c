@@ -27,12 +27,15 @@ bool reader_pause(struct reader *r)
     if (!r->paused && !agg_may_close(r->agg, ingress_now_s(&r->g)))
         return false;
     if (!r->paused) {
+        reader_kernel_apply(r);
         r->paused = true;
         reader_unwatch_sockets(r);
         watch_conns(r, false);
         (void)uv_timer_stop(&r->bucket);
         (void)uv_timer_stop(&r->tick);
-        reader_read_drops(r);
+        reader_tap_off(r); /* was, and a grace period ago: see READER_UNTAP */
+        (void)reader_tap_sweep(r);
+        ingress_udp_drops(&r->g);
     }
     agg_close_all(r->agg, ingress_now_s(&r->g));
     return true;
@@ -40,14 +43,18 @@ bool reader_pause(struct reader *r)
 
 void reader_resume(struct reader *r)
 {
-    if (!r->paused)
-        return;
+    bool paused = r->paused;
+
     r->paused = false;
+    reader_tap_resume(r);
+    if (!paused)
+        return;
     r->accept_stopped = false;
     for (uint32_t i = 0; i < r->opts.sockets->n; i++) {
         if (r->watched[i])
             (void)uv_poll_start(&r->polls[i], UV_READABLE, reader_on_socket);
     }
     watch_conns(r, true);
+    reader_kernel_apply(r);
     r->got_data = true; /* timers that were due are armed anew */
 }

@@ -48,10 +48,14 @@ struct sockets {
     uint32_t n;
     int *kept_conns; /* connections of our life before; taken by the keeper */
     uint32_t n_kept_conns;
+    int kept_ring[2]; /* the tap's maps, of a life that was killed */
+    uint32_t n_kept_ring;
 };
 
 /** The manager keeps all connections under this name. */
 #define SOCKETS_CONN_NAME "retriever-connection"
+/** And the maps of the tap's ring under this one. */
+#define SOCKETS_RING_NAME "retriever-ring"
 
 /** Bind everything the configuration asks for, behind adopting what @manager hands
  *  over (LISTEN_FDS): the sockets of a socket unit, and those of our life before

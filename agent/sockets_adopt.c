@@ -213,6 +213,11 @@ static void adopt(struct sockets *s, const struct config *cfg, int fd,
 
     if (strcmp(name, SOCKETS_CONN_NAME) == 0 && take_conn(s, fd))
         return;
+    if (strcmp(name, SOCKETS_RING_NAME) == 0 && s->n_kept_ring < 2) {
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+        s->kept_ring[s->n_kept_ring++] = fd;
+        return;
+    }
     if (kind_of(fd, &kind) == 0)
         e = sockets_fresh(s, kind);
     if (e == NULL) {

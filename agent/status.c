@@ -20,6 +20,77 @@ static const char *key_state_name(enum key_state k)
     return "?";
 }
 
+static void row(struct buf *out, const char *name, uint64_t v)
+{
+    (void)buf_printf(out, "  %-22s %" PRIu64 "\n", name, v);
+}
+
+static void write_tap_json(const struct tapping *t, struct json *j)
+{
+    struct tapping_counts c;
+
+    tapping_counts(t, &c);
+    json_key(j, "tap");
+    json_object(j);
+    json_member_str(j, "state", tapping_state_name(t->state));
+    json_member_str(j, "why", t->cause.why);
+    json_member_str(j, "remedy", t->cause.remedy);
+    json_member_u64(j, "ring_full", c.n_full);
+    json_member_u64(j, "reader_late", c.n_bypass);
+    json_end(j);
+}
+
+static void write_tap_text(const struct tapping *t, struct buf *out)
+{
+    struct tapping_counts c;
+
+    tapping_counts(t, &c);
+    (void)buf_printf(out, "Tap %s", tapping_state_name(t->state));
+    if (t->state == TAPPING_OFF) {
+        (void)buf_printf(out, ": %s%s%s\n", t->cause.why,
+                         t->cause.remedy[0] != '\0' ? "; " : "",
+                         t->cause.remedy);
+        return;
+    }
+    (void)buf_puts(out, "\n");
+    row(out, "past a full ring", c.n_full);
+    row(out, "past a late reader", c.n_bypass);
+    (void)buf_puts(out,
+                   "  tapped datagrams show as drops in /proc/net/udp; what "
+                   "was lost is \"kernel drops\" below\n");
+}
+
+static void write_sched_json(const struct reader_sched *s, struct json *j)
+{
+    json_key(j, "reader");
+    json_object(j);
+    json_key(j, "sched");
+    json_object(j);
+    json_member_str(j, "requested", s->requested);
+    json_member_u64(j, "priority", (uint64_t)s->rt_priority);
+    json_member_str(j, "effective", s->effective);
+    json_key(j, "nice");
+    json_i64(j, s->nice);
+    json_member_str(j, "reason", priority_cause_name(s->cause));
+    json_end(j);
+    json_end(j);
+}
+
+static void write_sched_text(const struct reader_sched *s, struct buf *out)
+{
+    if (s->rt_priority == 0)
+        return; /* nothing was asked for */
+    (void)buf_printf(out, "Reader scheduled as %s", s->effective);
+    if (s->cause == PRIORITY_GRANTED) {
+        (void)buf_printf(out, " %d\n", s->rt_priority);
+        return;
+    }
+    if (s->nice != 0)
+        (void)buf_printf(out, " %d", s->nice);
+    (void)buf_printf(out, " in place of %s %d: %s\n", s->requested,
+                     s->rt_priority, priority_cause_text(s->cause));
+}
+
 void status_write_json(const struct status *s, struct buf *out)
 {
     struct json j;
@@ -62,14 +133,11 @@ void status_write_json(const struct status *s, struct buf *out)
     for (uint32_t i = 0; i < s->sockets->n; i++)
         json_str(&j, s->sockets->entries[i].name);
     json_end(&j);
+    write_tap_json(s->tapping, &j);
+    write_sched_json(&s->sched, &j);
     json_end(&j);
     (void)json_finish(&j);
     (void)buf_putc(out, '\n');
-}
-
-static void row(struct buf *out, const char *name, uint64_t v)
-{
-    (void)buf_printf(out, "  %-22s %" PRIu64 "\n", name, v);
 }
 
 static void write_reasons(const struct status *s, struct buf *out)
@@ -105,6 +173,8 @@ void status_write_text(const struct status *s, struct buf *out)
     (void)buf_puts(out, "Listeners\n");
     for (uint32_t i = 0; i < s->sockets->n; i++)
         (void)buf_printf(out, "  %s\n", s->sockets->entries[i].name);
+    write_tap_text(s->tapping, out);
+    write_sched_text(&s->sched, out);
     (void)buf_puts(out, "Samples\n");
     row(out, "received", l->received);
     row(out, "rejected", l->rejected);

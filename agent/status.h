@@ -12,6 +12,7 @@
 
 #include "agent/ledger.h"
 #include "agent/sockets.h"
+#include "agent/tapping.h"
 #include "forwarder/forwarder.h"
 
 struct status {
@@ -19,8 +20,10 @@ struct status {
     struct ledger_facts facts;
     struct forwarder_stats forwarder;
     const struct sockets *sockets;
+    const struct tapping *tapping;
     uint64_t uptime_s;
     const char *no_api_key; /* NULL, or why nothing is sent */
+    struct reader_sched sched;
 };
 
 /** Append one line of JSON (the keys of the receipt and more) or the text. */

@@ -34,6 +34,7 @@ enum stop_stage {
     STAGE_NONE,
     STAGE_LINGER,
     STAGE_DRAIN,
+    STAGE_KERNEL,
     STAGE_CLOSE,
     STAGE_ENCODE,
     STAGE_DELIVER,
@@ -62,6 +63,8 @@ struct supervision {
     _Atomic uint64_t flush_deadline_ns;
     _Atomic uint32_t handover_order; /* 1: rest and write the record for another
                                         image; 0: go on */
+    _Atomic uint32_t n_kernel_faults; /* workers that died inside a feature of
+                                         the kernel side */
     _Atomic uint32_t n_upgrades_failed;
     char upgrade_error[160]; /* of the last one; written before the count */
 
@@ -70,6 +73,7 @@ struct supervision {
     _Atomic uint32_t command_stop;    /* `retriever stop`: asks the keeper */
     _Atomic uint32_t command_upgrade; /* `retriever upgrade` */
     _Atomic uint32_t handover;        /* enum handover_answer */
+    _Atomic uint32_t kernel_busy;     /* inside a feature of the kernel side */
     _Atomic uint32_t stage;           /* enum stop_stage */
     _Atomic uint32_t stage_ms[STAGE_DONE];
     _Atomic uint64_t dropped_before_stop; /* samples; for the exit status */

@@ -112,6 +112,25 @@ static void wire_forwarder(struct wiring *w, const struct worker_env *env)
     w->forwarder.seed = env->seed[1];
 }
 
+/* One line for each option of a feature. */
+static void wire_features(struct wiring *w, const struct config *c)
+{
+    w->features.self.per_cpu = c->ebpf_per_cpu_stats;
+    w->features.runq = (struct runq_opts){
+        .off = c->runq == EBPF_OFF,
+        .stream = c->runq_stream,
+        .system = c->runq_system,
+        .voluntary = c->runq_voluntary,
+        .include = c->runq_include,
+        .exclude = c->runq_exclude,
+        .hierarchy = c->runq_hierarchy,
+        .min_interval_us = c->runq_min_interval_us,
+        .min_pair_us = c->runq_min_pair_us,
+        .top_neighbors = c->runq_top_neighbors,
+        .max_containers = c->runq_max_containers,
+    };
+}
+
 int wiring_init(struct wiring *w, const struct worker_env *env)
 {
     const struct config *c = env->config;
@@ -135,6 +154,7 @@ int wiring_init(struct wiring *w, const struct worker_env *env)
     };
     wire_encode(w, env);
     wire_forwarder(w, env);
+    wire_features(w, c);
     w->lifecycle = (struct lifecycle_config){
         .quiet_ns = c->stop_quiet_ms * MS,
         .linger_ns = c->stop_linger_ms * MS,

@@ -12,6 +12,7 @@
 
 #include "agent/lifecycle.h"
 #include "agent/worker.h"
+#include "bpf/features.h"
 #include "forwarder/encode.h"
 #include "forwarder/forwarder.h"
 
@@ -21,6 +22,7 @@ struct wiring {
     struct encode_config encode;
     struct forwarder_config forwarder;
     struct lifecycle_config lifecycle;
+    struct feature_opts features;
     uint64_t flush_delay_ns; /* from a bucket's end to its encoding */
     struct view *tags;
     struct view *prefix_exempt;

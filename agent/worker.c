@@ -17,11 +17,13 @@
 #include <uv.h>
 
 #include "agent/base/log.h"
+#include "agent/kernel_report.h"
 #include "agent/status.h"
 #include "agent/worker_private.h"
 
 #define MINUTE_MS 60000
 #define KEY_FILE_POLL_MS 10000
+#define KERNEL_FAULTS 2 /* workers that died in the kernel side */
 
 /* ---- The way of the data ------------------------------------------------ */
 
@@ -60,7 +62,23 @@ static void on_reader_event(void *arg, const struct reader_event *ev)
     case READER_PAUSED:
         worker_handover_paused(w, ev->n_left == 0);
         break;
+    case READER_TAPPED:
+        tapping_tapped(&w->tapping, ev->n_left);
+        break;
+    case READER_UNTAPPED:
+        tapping_untapped(&w->tapping);
+        break;
     }
+    worker_advance(w);
+}
+
+static void on_kernel(void *arg)
+{
+    struct worker *w = arg;
+
+    if (w->life.stage == STAGE_DONE)
+        return;
+    worker_handover_collected(w);
     worker_advance(w);
 }
 
@@ -107,8 +125,10 @@ static void take_status(struct worker *w, struct status *s)
     s->facts.n_upgrades = sup->n_upgrades;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
+    s->tapping = &w->tapping;
     s->uptime_s = (worker_now_ns() - sup->started_ns) / (1000 * MS);
     s->no_api_key = w->no_api_key;
+    reader_sched(w->reader, &s->sched);
 }
 
 static void on_control_status(void *arg, bool json, struct buf *out)
@@ -121,6 +141,14 @@ static void on_control_status(void *arg, bool json, struct buf *out)
         status_write_json(&s, out);
     else
         status_write_text(&s, out);
+}
+
+static void on_control_ebpf(void *arg, bool json, struct buf *out)
+{
+    struct worker *w = arg;
+
+    kernel_report(w->kernel, (enum ebpf_mode)w->env->config->ebpf,
+                  &w->kernel_off, json, out);
 }
 
 static void dump_status(struct worker *w)
@@ -304,6 +332,10 @@ void worker_begin_teardown(struct worker *w)
         w->n_closing++;
         control_stop(w->control, on_part_closed, w);
     }
+    if (w->kernel != NULL) {
+        w->n_closing++;
+        kernel_end(w->kernel, on_part_closed, w);
+    }
     if (w->parts != NULL) {
         w->n_closing++;
         parts_stop(w->parts, on_part_closed, w);
@@ -311,6 +343,10 @@ void worker_begin_teardown(struct worker *w)
     if (w->forwarder != NULL) {
         w->n_closing++;
         forwarder_close(w->forwarder, on_part_closed, w);
+    }
+    if (w->tapping.loop != NULL) {
+        w->n_closing++;
+        tapping_stop(&w->tapping, on_part_closed, w);
     }
     health_stop(w->health);
     close_handles(w);
@@ -343,6 +379,60 @@ static int start_loop(struct worker *w)
     return rc;
 }
 
+/* Why there shall be no kernel thread; false: there may be one. */
+static bool forbids_kernel(const struct worker_env *env,
+                           struct loader_cause *why)
+{
+    static const struct loader_cause off = {.why = "ebpf.enabled is false",
+                                            .remedy = "set ebpf.enabled: auto",
+                                            .reason = LOADER_DISABLED};
+    static const struct loader_cause faulty = {
+        .why = "two workers died in it",
+        .remedy = "report it; a restart of the agent tries again",
+        .reason = "faulty"};
+
+    if (env->config->ebpf == EBPF_OFF)
+        *why = off;
+    else if (atomic_load(&env->sup->n_kernel_faults) >= KERNEL_FAULTS)
+        *why = faulty;
+    else
+        return false;
+    return true;
+}
+
+/* Without it the agent does all the rest. */
+static void make_kernel(struct worker *w)
+{
+    const struct worker_env *env = w->env;
+    const struct config *c = env->config;
+    const struct kernel_opts opts = {
+        .loop = &w->loop,
+        .changed = on_kernel,
+        .arg = w,
+        .features = feature_table,
+        .feature_opts = &w->wiring.features,
+        .clock = &env->sup->clock,
+        .ring_bytes = c->ebpf_ring_bytes,
+        .max_delay_ms = c->ebpf_max_delay_ms,
+        .workload_pid = env->job_pid,
+        .required = c->ebpf == EBPF_ON,
+        .busy = &env->sup->kernel_busy,
+    };
+    int rc;
+
+    if (forbids_kernel(env, &w->kernel_off)) {
+        if (c->ebpf != EBPF_OFF)
+            log_error(MODULE, "kernel metrics are off: %s; %s",
+                      w->kernel_off.why, w->kernel_off.remedy);
+        return;
+    }
+    rc = kernel_create(&w->kernel, &opts);
+    if (rc == 0)
+        return;
+    loader_explain(&w->kernel_off, "its memory was not made", rc);
+    log_warn(MODULE, "kernel metrics are off: %s", w->kernel_off.why);
+}
+
 static int start_reader(struct worker *w)
 {
     const struct worker_env *env = w->env;
@@ -365,8 +455,13 @@ static int start_reader(struct worker *w)
         .drop_checks = !c->enable_checks,
         .quiet_rejects = c->dogstatsd_disable_verbose_logs,
         .clock = &env->sup->clock,
+        .kernel = kernel_link_of(w->kernel),
         .stream_idle_s = c->stream_idle_s,
         .n_keep_conns = env->n_keep_conns,
+        .priority = {.policy = c->reader_policy,
+                     .rt_priority = c->reader_priority,
+                     .nice_fallback = c->nice_fallback,
+                     .rttime_ms = c->rttime_ms},
         .serving = &env->sup->serving,
     };
 
@@ -405,6 +500,7 @@ static void start_beside(struct worker *w)
 {
     static const struct control_ops ops = {
         .status = on_control_status,
+        .ebpf = on_control_ebpf,
         .flush = on_control_flush,
         .upgrade = on_control_upgrade,
         .left = on_control_left,
@@ -412,8 +508,20 @@ static void start_beside(struct worker *w)
         .version = on_control_version,
     };
     const struct worker_env *env = w->env;
-    int rc;
+    const struct tapping_opts tap = {
+        .loop = &w->loop,
+        .reader = w->reader,
+        .sockets = env->sockets,
+        .landing = env->landing,
+        .max_bytes = env->config->dogstatsd_buffer_bytes,
+        .ring_held = env->ring_held,
+        .off = env->no_tap,
+    };
+    int rc = w->kernel != NULL ? kernel_start(w->kernel) : 0;
 
+    if (rc != 0)
+        log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
+    tapping_start(&w->tapping, &tap);
     for (uint32_t i = 0; i < env->sockets->n; i++) {
         const struct socket_entry *e = &env->sockets->entries[i];
 
@@ -457,6 +565,8 @@ static int start(struct worker *w)
         rc = start_loop(w);
     if (rc == 0)
         rc = worker_handover_take(w);
+    if (rc == 0)
+        make_kernel(w);
     if (rc == 0)
         rc = start_reader(w); /* from here on the sockets are read */
     if (rc == 0 && atomic_load(&env->sup->worker_died_ns) > 0)
@@ -506,6 +616,7 @@ int worker_main(const struct worker_env *env)
     rc = uv_loop_close(&w->loop);
     if (rc != 0)
         log_error(MODULE, "a handle was left open: %s", uv_strerror(rc));
+    kernel_free(w->kernel);
     store_close(w->store);
     wiring_fini(&w->wiring);
     rc = w->exit_status;

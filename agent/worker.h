@@ -46,7 +46,10 @@ struct worker_env {
     bool exec_mode;
     const char *host;         /* default host name; "" = none */
     const char *instance_tag; /* "retriever_instance:..." or "" */
+    uint32_t job_pid;         /* exec: of the job; 0 = none */
     const char *no_api_key;   /* NULL, or why nothing can be sent (exec) */
+    const struct loader_cause *no_tap; /* NULL, or why there is no ring */
+    bool ring_held; /* the service manager holds it, beside our sockets */
 };
 
 /** Serve until told to stop. Returns the exit status of `run`. The successor

@@ -24,6 +24,8 @@
 /* So long the sockets are served on while requests in flight end. One that takes
  * longer may be sent twice, and counts as ambiguous then. */
 #define SETTLE_MS 2000
+/* And so long the kernel side may take to give what it has. */
+#define COLLECT_MS (LIFECYCLE_KERNEL_NS / MS)
 /* And so long nobody reads them at most. */
 #define REST_MS 5000
 /* Who asked before the way back asks again so soon, and is told. */
@@ -71,8 +73,10 @@ static void fill_record(struct worker *w, struct handover *h)
     h->books = *store_own(w->store);
     h->restored = *store_restored(w->store);
     h->sockets = *env->sockets;
-    memcpy(h->drops_seen, env->landing->head->drops_seen,
-           sizeof(h->drops_seen));
+    /* The next image begins without a tap, and the kernel counts on. */
+    for (uint32_t i = 0; i < LANDING_SOURCES; i++)
+        h->drops_seen[i] = env->landing->head->drops_seen[i] +
+                           env->landing->head->tap.taken[i];
 }
 
 static int write_points(struct worker *w)
@@ -186,26 +190,58 @@ void worker_handover_paused(struct worker *w, bool paused)
     worker_handover_encoded(w);
 }
 
-static void on_settled(void *arg)
+static void on_collect_timer(uv_timer_t *t)
 {
-    struct worker *w = arg;
+    struct worker *w = t->data;
 
-    if (w->step != STEP_SETTLING)
+    if (w->step != STEP_COLLECTING)
+        return;
+    log_warn(MODULE, "kernel metrics were not read in time: those of the last "
+                     "seconds are missing");
+    rest(w);
+    pause_reader(w);
+}
+
+/* In the link by now: the reader takes them with the order to rest. */
+void worker_handover_collected(struct worker *w)
+{
+    if (w->step != STEP_COLLECTING || !kernel_reached(w->kernel))
         return;
     rest(w);
     pause_reader(w);
 }
 
+/* What the kernel side measured lies in maps that end with this process. */
+static void on_settled(void *arg)
+{
+    struct worker *w = arg;
+
+    if (w->step != STEP_SETTLING || --w->n_settling > 0)
+        return;
+    w->step = STEP_COLLECTING;
+    if (w->kernel != NULL)
+        kernel_want(w->kernel, KERNEL_PAUSED);
+    uv_update_time(&w->loop);
+    (void)uv_timer_start(&w->settle_timer, on_collect_timer, COLLECT_MS, 0);
+    worker_handover_collected(w);
+}
+
 static void on_settle_timer(uv_timer_t *t)
 {
-    on_settled(t->data);
+    struct worker *w = t->data;
+
+    w->n_settling = 1; /* it is over */
+    tapping_unsettle(&w->tapping);
+    on_settled(w);
 }
 
 static void begin(struct worker *w)
 {
     log_info(MODULE, "handing over to the new program");
     w->step = STEP_SETTLING;
+    w->n_settling = 2;
     forwarder_pause(w->forwarder, on_settled, w);
+    tapping_settle(&w->tapping, on_settled, w);
     uv_update_time(&w->loop);
     (void)uv_timer_start(&w->settle_timer, on_settle_timer, SETTLE_MS, 0);
 }
@@ -215,7 +251,10 @@ static void go_on(struct worker *w)
     log_info(MODULE, "the hand-over was given up, serving on");
     (void)uv_timer_stop(&w->settle_timer);
     w->step = STEP_NONE;
+    tapping_unsettle(&w->tapping);
     reader_order(w->reader, READER_RESUME, 0);
+    if (w->kernel != NULL)
+        kernel_want(w->kernel, KERNEL_RUNNING);
     parts_hurry(w->parts, false);
     parts_set_resting(w->parts, false);
     forwarder_resume(w->forwarder);

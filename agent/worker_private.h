@@ -19,10 +19,12 @@
 #include "agent/complaints.h"
 #include "agent/control.h"
 #include "agent/health.h"
+#include "agent/kernel.h"
 #include "agent/ledger.h"
 #include "agent/lifecycle.h"
 #include "agent/parts.h"
 #include "agent/reader.h"
+#include "agent/tapping.h"
 #include "agent/wiring.h"
 #include "agent/worker.h"
 
@@ -36,10 +38,12 @@
 /* A worker that hands over. Each step ends by its event. */
 enum handover_step {
     STEP_NONE,
-    STEP_SETTLING, /* serves; no request begins, those in flight end */
-    STEP_PAUSING,  /* the reader was told to rest */
-    STEP_ENCODING, /* closed parts become payloads */
-    STEP_RESTING   /* the record is written: nothing changes any more */
+    STEP_SETTLING,   /* serves; no request begins, those in flight end; the tap
+                        is taken off */
+    STEP_COLLECTING, /* serves; the kernel side was told to rest */
+    STEP_PAUSING,    /* the reader was told to rest */
+    STEP_ENCODING,   /* closed parts become payloads */
+    STEP_RESTING     /* the record is written: nothing changes any more */
 };
 
 struct worker {
@@ -48,8 +52,11 @@ struct worker {
     struct wiring wiring;
     struct store *store;
     struct reader *reader;
+    struct kernel *kernel;          /* NULL: none */
+    struct loader_cause kernel_off; /* why */
     struct parts *parts;
     struct forwarder *forwarder;
+    struct tapping tapping;
     struct control *control;
     struct health *health;
     struct barrier barrier;
@@ -62,6 +69,7 @@ struct worker {
     int exit_status;
 
     enum handover_step step;
+    unsigned n_settling; /* what STEP_SETTLING waits for */
     uint64_t rested_us;
     struct control_request *upgrades[CONTROL_MAX_WAITING]; /* who asked */
     uint32_t n_upgrades;
@@ -111,6 +119,8 @@ void worker_advance(struct worker *w);
 void worker_handover_obey(struct worker *w);
 /** READER_PAUSED came; @paused: false when the reader declined. */
 void worker_handover_paused(struct worker *w, bool paused);
+/** The kernel side rests. */
+void worker_handover_collected(struct worker *w);
 /** A part was encoded. */
 void worker_handover_encoded(struct worker *w);
 /** The keeper is gone: whoever gets the baton serves, once. */

@@ -92,7 +92,13 @@ static void enter_stage(struct worker *w)
     case STAGE_DRAIN:
         reader_order(w->reader, READER_DRAIN, end_ns);
         break;
+    case STAGE_KERNEL:
+        if (w->kernel != NULL)
+            kernel_want(w->kernel, KERNEL_STOPPED);
+        break;
     case STAGE_CLOSE:
+        if (!w->facts.collected)
+            log_warn(MODULE, "the last kernel metrics were not read in time");
         if (c->flush_incomplete_buckets)
             reader_order(w->reader, READER_CLOSE_ALL, STOP_TOKEN);
         else
@@ -142,6 +148,7 @@ void worker_advance(struct worker *w)
         w->facts.last_data_ns = reader_last_data_ns(w->reader);
         w->facts.n_descendants = atomic_load(&sup->n_descendants);
         w->facts.hurry = atomic_load(&sup->hurry) != 0;
+        w->facts.collected = kernel_reached(w->kernel);
         w->facts.encoded =
             w->facts.closed &&
             parts_encoded(w->parts) == parts_announced(w->parts) &&

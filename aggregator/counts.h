@@ -45,7 +45,8 @@ struct ingest_counts {
     uint64_t events, checks;                   /* accepted */
     uint64_t events_rejected, checks_rejected; /* lines; not in rejected[] */
     uint64_t events_closed, checks_closed;
-    uint64_t damaged;          /* samples lost to a damaged region */
+    uint64_t damaged;   /* samples lost to a damaged region */
+    uint64_t ring_busy; /* samples: records that a sender did not finish */
     uint64_t damaged_contexts; /* folded into an overflow series for that */
     uint64_t delivered_old;    /* samples stamped older than 1 h, sent anyway */
     uint64_t bad_rate, bad_utf8, clipped_tags, clipped_hosts;
@@ -55,6 +56,7 @@ struct ingest_counts {
     uint64_t truncated_datagrams;
     uint64_t stream_refused, stream_oversize; /* connections */
     uint64_t kernel_drops[TRANSPORT_N];       /* datagrams, by SO_MEMINFO */
+    uint64_t tapped[TRANSPORT_N]; /* of datagrams: out of the tap's ring */
 };
 
 #endif

@@ -55,6 +55,22 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
                    uint32_t next_record, const char *packet, size_t n,
                    enum transport t, unsigned flags, int64_t now_s);
 
+/** A datagram where it lies, @record of its landing zone; behind it comes @next. */
+struct ingest_record {
+    const char *packet;
+    uint32_t n;
+    uint32_t record, next;
+};
+
+/** Of the @n datagrams at @r, which lie one behind the other from @pos on, apply the
+ *  first ones that are one usual line each, all in one transaction. Returns how
+ *  many, at most INGEST_AHEAD; 0: the first is something else, for
+ *  ingest_packet(). *working is always the record that is looked at: one that ends
+ *  the process is found there. */
+uint32_t ingest_short(struct ingest *in, struct ingest_pos *pos,
+                      const struct ingest_record *r, uint32_t n,
+                      uint32_t *working, enum transport t, int64_t now_s);
+
 /** Two workers died at this record: count its rest as one rejected sample
  *  (poison) and go on. Commits. */
 void ingest_skip(struct ingest *in, struct ingest_pos *pos,

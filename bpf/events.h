@@ -49,7 +49,7 @@ struct ring_control {
  *  records have one of a few lengths. */
 struct tap_record {
     __u32 n_bytes;
-    __u32 source; /* tap_config.source of the socket */
+    __u32 socket; /* tap_config.socket */
     __u32 tgid;   /* of the sender, initial namespace; 0 = not dependable */
     __u32 pad;
     /* then n_bytes */
@@ -60,7 +60,9 @@ struct tap_record {
 
 /** Constant for a program: one is loaded for each socket. */
 struct tap_config {
-    __u32 source;
+    __u32
+        socket; /* its inode: it means the same to whoever reads on in the ring
+                     after us */
     __u32 header_bytes; /* before the payload in the skb: 8 (UDP), 0 (Unix) */
     __u32 max_bytes;    /* dogstatsd_buffer_size */
     __u32 want_tgid;

@@ -48,7 +48,7 @@ struct feature {
     void (*close)(void *self);
 };
 
-/** Have the three maps of an object that includes event.bpf.h be the agent's.
+/** Have the three maps of an object that includes events.bpf.h be the agent's.
  *  Returns 0 or -errno (-ENOENT: it has none of that name, or there is no ring). */
 struct bpf_object;
 int feature_share_events(struct bpf_object *o, const struct feature_env *env);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bpf/features.h"
 
-const struct feature *const features[] = {
+const struct feature *const feature_table[] = {
     &runq_feature,
 #if RETRIEVER_HAS_BPF
     &self_feature,
@@ -9,5 +9,6 @@ const struct feature *const features[] = {
     NULL,
 };
 
-_Static_assert(sizeof(features) / sizeof(features[0]) <= FEATURES_MAX + 1,
+_Static_assert(sizeof(feature_table) / sizeof(feature_table[0]) <=
+                   FEATURES_MAX + 1,
                "whoever keeps a state for each has no room");

@@ -22,8 +22,9 @@ struct feature_opts {
     struct self_opts self;
 };
 
-/** In the order in which they are opened; NULL ends it. A build without kernel
- *  programs has none. */
-extern const struct feature *const features[];
+/** In the order in which they are opened; NULL ends it. "runq" comes first: it
+ *  chooses the hierarchy of cgroups. In a build without kernel programs there are
+ *  those alone that have another way. */
+extern const struct feature *const feature_table[];
 
 #endif

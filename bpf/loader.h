@@ -32,6 +32,10 @@ struct loader_cause {
     char reason[24]; /* the same as one word, for a tag */
 };
 
+/** cause.reason of what the configuration has switched off: nothing to complain
+ *  about. */
+#define LOADER_DISABLED "disabled"
+
 /** Words for an errno of bpf(2) or perf_event_open(2) met while doing @what. */
 void loader_explain(struct loader_cause *out, const char *what, int err);
 

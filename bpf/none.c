@@ -62,9 +62,11 @@ int probe_tracepoint(const char *name, int *task_at)
     return -ENOENT;
 }
 
-int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
+int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
+              struct loader_cause *cause)
 {
-    (void)r;
+    (void)ring_fd;
+    (void)control_fd;
     (void)n_bytes;
     return refuse(cause);
 }

@@ -29,18 +29,33 @@ static size_t page_bytes(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static int map_all(struct ring *r)
+/* They may come from outside of this process. */
+static int check(struct ring *r)
 {
-    size_t page = page_bytes();
     struct bpf_map_info info = {0};
     uint32_t n = sizeof(info);
-    void *p;
 
     if (bpf_obj_get_info_by_fd(r->ring_fd, &info, &n) != 0)
         return -errno;
     if (info.type != BPF_MAP_TYPE_RINGBUF)
         return -EINVAL;
     r->n_bytes = info.max_entries;
+    memset(&info, 0, sizeof(info));
+    n = sizeof(info);
+    if (bpf_obj_get_info_by_fd(r->control_fd, &info, &n) != 0)
+        return -errno;
+    return info.type == BPF_MAP_TYPE_ARRAY &&
+                   info.value_size == sizeof(struct ring_control) &&
+                   (info.map_flags & BPF_F_MMAPABLE) != 0
+               ? 0
+               : -EINVAL;
+}
+
+static int map_all(struct ring *r)
+{
+    size_t page = page_bytes();
+    void *p;
+
     p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, r->ring_fd, 0);
     if (p == MAP_FAILED)
         return -errno;
@@ -55,6 +70,7 @@ static int map_all(struct ring *r)
     if (p == MAP_FAILED)
         return -errno;
     r->control = p;
+    r->control->wake_at_bytes = r->n_bytes / WAKE_SHARE;
     return 0;
 }
 
@@ -88,8 +104,10 @@ int ring_open(struct ring *r, int ring_fd, int control_fd)
     struct ring made = {.ring_fd = ring_fd,
                         .control_fd = control_fd,
                         .wait_fd = -1};
-    int rc = map_all(&made);
+    int rc = check(&made);
 
+    if (rc == 0)
+        rc = map_all(&made);
     if (rc == 0)
         rc = make_wait(&made);
     if (rc != 0) {
@@ -100,35 +118,42 @@ int ring_open(struct ring *r, int ring_fd, int control_fd)
     return 0;
 }
 
-int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
+int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
+              struct loader_cause *cause)
 {
     LIBBPF_OPTS(bpf_map_create_opts, mmapable, .map_flags = BPF_F_MMAPABLE);
-    int ring_fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "retriever_ring", 0, 0,
-                                 n_bytes, NULL);
-    int control_fd = -1;
-    int rc = 0;
+    int ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "retriever_ring", 0, 0,
+                              n_bytes, NULL);
+    int control = -1;
 
-    if (ring_fd >= 0)
-        control_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "retriever_word",
-                                    sizeof(uint32_t),
-                                    sizeof(struct ring_control), 1, &mmapable);
-    if (control_fd < 0) {
+    if (ring >= 0)
+        control = bpf_map_create(BPF_MAP_TYPE_ARRAY, "retriever_word",
+                                 sizeof(uint32_t), sizeof(struct ring_control),
+                                 1, &mmapable);
+    if (control < 0) {
         loader_explain(cause, "the kernel refused the ring buffer", errno);
-        rc = LOADER_REFUSED;
+        if (ring >= 0)
+            (void)close(ring);
+        return LOADER_REFUSED;
     }
-    if (rc == 0)
-        rc = ring_open(r, ring_fd, control_fd);
-    if (rc != 0) {
-        if (ring_fd >= 0)
-            (void)close(ring_fd);
-        if (control_fd >= 0)
-            (void)close(control_fd);
-        return rc;
-    }
-    r->control->mode = RING_WAKE;
-    r->control->alive_until_ns = ~UINT64_C(0);
-    r->control->wake_at_bytes = n_bytes / WAKE_SHARE;
+    *ring_fd = ring;
+    *control_fd = control;
     return 0;
+}
+
+int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause)
+{
+    int ring_fd, control_fd;
+    int rc = ring_make(&ring_fd, &control_fd, n_bytes, cause);
+
+    if (rc != 0)
+        return rc;
+    rc = ring_open(r, ring_fd, control_fd);
+    if (rc != 0) {
+        (void)close(ring_fd);
+        (void)close(control_fd);
+    }
+    return rc;
 }
 
 void ring_close(struct ring *r, bool keep_maps)
@@ -253,5 +278,8 @@ enum ring_wait ring_rest(struct ring *r, uint64_t n, bool woken,
         return RING_TIMER;
     if (has_record(r))
         return RING_AGAIN;
-    return r->settling ? RING_TIMER : RING_SLEEP;
+    /* Something that is still being written: its program may have read the old
+     * mode long ago, and records behind it wake nobody before it does. */
+    return r->settling || ring_end(r) != ring_begin(r) ? RING_TIMER
+                                                       : RING_SLEEP;
 }

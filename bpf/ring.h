@@ -43,12 +43,17 @@ struct ring {
 };
 
 /** Make the two maps of a ring with @n_bytes, a power of two and at least a page.
- *  Returns 0, LOADER_REFUSED (@cause filled) or -errno. */
-int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause);
+ *  Whoever holds these holds the ring and all that lies in it. Returns 0,
+ *  LOADER_REFUSED (@cause filled) or -errno. */
+int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
+              struct loader_cause *cause);
 
-/** Map a ring that exists; the descriptors become @r's. Returns 0 or -errno
- *  (the descriptors stay the caller's). */
+/** Map a ring that exists; the descriptors become @r's. Returns 0, -EINVAL when
+ *  they are something else, or -errno (they stay the caller's then). */
 int ring_open(struct ring *r, int ring_fd, int control_fd);
+
+/** Both at once. */
+int ring_create(struct ring *r, uint32_t n_bytes, struct loader_cause *cause);
 
 /** Unmap; descriptors are closed unless @keep_maps. */
 void ring_close(struct ring *r, bool keep_maps);

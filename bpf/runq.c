@@ -77,9 +77,16 @@ static int use_hierarchy(struct runq *q, struct loader_cause *cause)
 static int open_any(void **self, const struct feature_env *env,
                     struct loader_cause *cause)
 {
-    struct runq *q = calloc(1, sizeof(*q));
+    struct runq *q;
     int rc = -ENOMEM;
 
+    if (opts_of(env)->off) {
+        (void)snprintf(cause->why, sizeof(cause->why),
+                       "ebpf.runq.enabled is false");
+        (void)snprintf(cause->reason, sizeof(cause->reason), LOADER_DISABLED);
+        return LOADER_REFUSED;
+    }
+    q = env->cgroups != NULL ? calloc(1, sizeof(*q)) : NULL;
     if (q == NULL)
         goto out;
     q->opts = *opts_of(env);

@@ -21,6 +21,7 @@
 #include "bpf/feature.h"
 
 struct runq_opts {
+    bool off;
     bool stream;    /* records of single waits instead of sums */
     bool system;    /* report what is in no container, too */
     bool voluntary; /* sched.switch.voluntary */

@@ -35,11 +35,8 @@ struct {
 static __always_inline int is_dead(struct ring_control *c)
 {
     __u64 until_ns = c->alive_until_ns;
-    __u64 now_ns;
+    __u64 now_ns = bpf_ktime_get_coarse_ns();
 
-    if (until_ns == ~0ULL)
-        return 0;
-    now_ns = bpf_ktime_get_coarse_ns();
     if (until_ns == 0) {
         c->alive_until_ns = now_ns + RING_ALIVE_NS;
         return 0;
@@ -62,7 +59,7 @@ static __always_inline __u32 take(struct __sk_buff *skb, struct ring_control *c,
         return KEEP;
     }
     r->n_bytes = n;
-    r->source = tap_config.source;
+    r->socket = tap_config.socket;
     r->tgid = 0;
     r->pad = 0;
     if (tap_config.want_tgid)

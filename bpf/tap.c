@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 /* Older kernels do not tell a socket filter who is sending. */
-static int load_one(struct tap *t, const struct ring *ring,
+static int load_one(int *program, const struct ring *ring,
                     const struct tap_config *cfg, struct loader_cause *cause)
 {
     struct bpf_object *o = NULL;
@@ -24,7 +24,7 @@ static int load_one(struct tap *t, const struct ring *ring,
     if (rc == 0) {
         int fd = fcntl(loader_program(o, "tap"), F_DUPFD_CLOEXEC, 0);
 
-        t->programs[cfg->source] = fd;
+        *program = fd;
         rc = fd >= 0 ? 0 : -errno;
     }
     loader_close(o);
@@ -39,20 +39,21 @@ int tap_load(struct tap *t, const struct ring *ring,
     for (uint32_t i = 0; i < TAP_MAX_SOURCES; i++)
         t->programs[i] = -1;
     for (uint32_t i = 0; rc == 0 && i < opts->n_sources; i++) {
+        const struct tap_source *s = &opts->sources[i];
         struct tap_config cfg = {
-            .source = opts->sources[i].source,
-            .header_bytes = opts->sources[i].header_bytes,
+            .socket = s->socket,
+            .header_bytes = s->header_bytes,
             .max_bytes = opts->max_bytes,
             .want_tgid = 1,
         };
 
-        if (cfg.source >= TAP_MAX_SOURCES)
+        if (s->source >= TAP_MAX_SOURCES)
             rc = -EINVAL;
         else
-            rc = load_one(t, ring, &cfg, cause);
+            rc = load_one(&t->programs[s->source], ring, &cfg, cause);
         if (rc == LOADER_REFUSED) {
             cfg.want_tgid = 0;
-            rc = load_one(t, ring, &cfg, cause);
+            rc = load_one(&t->programs[s->source], ring, &cfg, cause);
         }
     }
     if (rc != 0)

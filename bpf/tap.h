@@ -18,7 +18,8 @@
 #define TAP_MAX_SOURCES 32
 
 struct tap_source {
-    uint32_t source;       /* what records of it say */
+    uint32_t source;       /* what the caller calls it, below TAP_MAX_SOURCES */
+    uint32_t socket;       /* what its records say */
     uint32_t header_bytes; /* 8 for UDP, 0 for Unix sockets */
 };
 

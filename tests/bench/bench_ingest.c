@@ -2,10 +2,11 @@
 /*
  * Nanoseconds per line of parsing and aggregating, journal included, and bytes
  * per context: 90-byte lines over 100, 10,000 and 1,000,000 contexts, in packets
- * of 8 KiB that are applied again and again, once with counters alone and once
- * mixed (c 60 %, g 15, ms 10, h 5, d 8, s 2). Numbers, no verdict.
+ * of 8 KiB that are applied again and again, once with counters alone, once mixed
+ * (c 60 %, g 15, ms 10, h 5, d 8, s 2), and once with each counter in a packet of
+ * its own. Numbers, no verdict.
  *
- *   bench_ingest [counters|mixed [contexts...]]
+ *   bench_ingest [counters|mixed|single [contexts...]]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ struct packets {
     uint32_t *n_bytes;
     uint32_t n;
     uint64_t n_lines;
+    unsigned char *line_bytes; /* n_lines of them */
 };
 
 /* CPU time: what other processes take does not count. */
@@ -47,13 +49,15 @@ static uint32_t below(uint32_t n)
     return (uint32_t)((x >> 20) % n);
 }
 
-static bool mixed;
+enum kind { COUNTERS, MIXED, SINGLE, N_KINDS };
+static const char *const kinds[N_KINDS] = {"counters", "mixed", "single"};
+static enum kind kind;
 
 static const char *type_of(uint32_t context)
 {
     uint32_t r = context * 2654435761u >> 8;
 
-    r = mixed ? r % 100 : 0;
+    r = kind == MIXED ? r % 100 : 0;
     return r < 60   ? "c"
            : r < 75 ? "g"
            : r < 85 ? "ms"
@@ -80,7 +84,8 @@ static void make_packets(struct packets *p, uint32_t n_contexts,
 
     p->bytes = malloc((size_t)most * PACKET_BYTES);
     p->n_bytes = calloc(most, sizeof(*p->n_bytes));
-    if (p->bytes == NULL || p->n_bytes == NULL)
+    p->line_bytes = malloc(n_lines + PACKET_BYTES);
+    if (p->bytes == NULL || p->n_bytes == NULL || p->line_bytes == NULL)
         abort();
     p->n = 0;
     for (p->n_lines = 0; p->n_lines < n_lines && p->n < most; p->n++) {
@@ -91,8 +96,9 @@ static void make_packets(struct packets *p, uint32_t n_contexts,
             uint32_t c = p->n_lines < n_contexts ? (uint32_t)p->n_lines
                                                  : below(n_contexts);
 
-            n += write_line(at + n, c, n_contexts);
-            p->n_lines++;
+            p->line_bytes[p->n_lines] =
+                (unsigned char)write_line(at + n, c, n_contexts);
+            n += p->line_bytes[p->n_lines++];
         }
         p->n_bytes[p->n] = (uint32_t)n;
     }
@@ -133,6 +139,38 @@ static void open_bench(struct bench *b, uint32_t n_contexts)
     b->in.agg = b->agg;
 }
 
+/* The lines of packet @i, each as a packet, as a ring or a batch has them. */
+static void singly(struct bench *b, const struct packets *p, uint32_t i,
+                   int64_t now_s)
+{
+    const char *at = p->bytes + (size_t)i * PACKET_BYTES;
+    const char *end = at + p->n_bytes[i];
+    struct ingest_record r[INGEST_AHEAD];
+    static uint64_t line;
+    uint32_t working;
+
+    if (i == 0)
+        line = 0;
+    while (at < end) {
+        uint32_t n = 0;
+
+        for (; n < INGEST_AHEAD && at < end; n++) {
+            r[n] = (struct ingest_record){.packet = at,
+                                          .n = p->line_bytes[line++]};
+            at += r[n].n;
+        }
+        for (uint32_t done = 0; done < n;) {
+            uint32_t k = ingest_short(&b->in, &b->pos, r + done, n - done,
+                                      &working, TRANSPORT_UDP, now_s);
+
+            if (k == 0)
+                ingest_packet(&b->in, &b->pos, 0, r[done].packet, r[done].n,
+                              TRANSPORT_UDP, 0, now_s);
+            done += k > 0 ? k : 1;
+        }
+    }
+}
+
 /* One bucket: the packets, until that are PASS_LINES. */
 static double pass(struct bench *b, const struct packets *p, int64_t now_s)
 {
@@ -140,7 +178,9 @@ static double pass(struct bench *b, const struct packets *p, int64_t now_s)
     uint64_t t0 = now_ns();
 
     while (n_lines < PASS_LINES) {
-        for (uint32_t i = 0; i < p->n; i++)
+        for (uint32_t i = 0; kind == SINGLE && i < p->n; i++)
+            singly(b, p, i, now_s);
+        for (uint32_t i = 0; kind != SINGLE && i < p->n; i++)
             ingest_packet(&b->in, &b->pos, 0,
                           p->bytes + (size_t)i * PACKET_BYTES, p->n_bytes[i],
                           TRANSPORT_UDP, 0, now_s);
@@ -176,8 +216,7 @@ static void run(uint32_t n_contexts)
     printf("%-8s %8u contexts: %5.1f ns/line, first bucket %5.1f ns/line, "
            "turn %.2f ms, %.0f bytes/context (cells and spare room "
            "included), %.1f MiB\n",
-           mixed ? "mixed" : "counters", after.n_contexts - before.n_contexts,
-           best, first, turn,
+           kinds[kind], after.n_contexts - before.n_contexts, best, first, turn,
            (double)(after.region_bytes - before.region_bytes) / n_contexts,
            (double)after.region_bytes / 1048576);
     dsd_parser_fini(&b.in.parser);
@@ -185,13 +224,13 @@ static void run(uint32_t n_contexts)
     region_close(&b.region);
     free(p.bytes);
     free(p.n_bytes);
+    free(p.line_bytes);
 }
 
 int main(int argc, char **argv)
 {
-    for (int kinds = 0; kinds < 2; kinds++) {
-        mixed = kinds == 1;
-        if (argc > 1 && (strcmp(argv[1], "mixed") == 0) != mixed)
+    for (kind = 0; kind < N_KINDS; kind++) {
+        if (argc > 1 && strcmp(argv[1], kinds[kind]) != 0)
             continue;
         for (int i = 2; i < argc; i++)
             run((uint32_t)strtoul(argv[i], NULL, 10));

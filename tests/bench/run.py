@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""First figures: the agent beside a bare recvmmsg sink, in one run.
+"""The agent beside bare sinks of the same method, in one run.
 
 Agent or sink on core 0, the sender on core 1. Ratios are what counts: machines
-differ and drift. `taken` is what was received of what was sent; `above the sink`
-is the agent's CPU per metric minus the sink's.
+differ and drift. Methods: `call`, recvmmsg; `tap`, the kernel program and its ring.
+`taken/s` is a rate, `kept` the share of what was sent; `above` is the agent's CPU
+per metric minus that of the sink of its method.
 
   tests/bench/run.py [--seconds S] [--rounds N]
 """
@@ -24,7 +25,8 @@ sys.path[:0] = [os.path.join(os.path.dirname(HERE), "support")]
 import harness  # noqa: E402
 
 BUILD = os.path.dirname(harness.BINARY)
-SINK = os.path.join(BUILD, "tests", "bench", "sink")
+SINKS = {m: os.path.join(BUILD, "tests", "bench", name)
+         for m, name in (("call", "sink"), ("tap", "tap_sink"))}
 CORES = os.sched_getaffinity(0)
 AGENT_CORE, LOAD_CORE = min(CORES), max(CORES)
 TICK = os.sysconf("SC_CLK_TCK")
@@ -59,13 +61,15 @@ def load(where, pack, seconds, contexts):
 
 
 class Sink:
-    def __init__(self, kind, tmp):
+    def __init__(self, method, kind, tmp):
         self.where = ["--udp", "127.0.0.1:18125"] if kind == "udp" else \
             ["--uds", os.path.join(tmp, "sink")]
         self.p = subprocess.Popen(
-            [SINK, kind, self.where[1].split(":")[-1]],
+            [SINKS[method], kind, self.where[1].split(":")[-1]],
             stdout=subprocess.PIPE, preexec_fn=pin(AGENT_CORE))
-        self.p.stdout.readline()
+        if self.p.stdout.readline() != b"ready\n":
+            sys.exit("the %s sink did not start; its own words are above" %
+                     method)
 
     def cpu(self):
         return cpu_ns(self.p.pid)
@@ -76,13 +80,17 @@ class Sink:
 
 
 class Agent:
-    def __init__(self, kind, intake):
-        self.a = harness.Agent(intake, env={"DD_LOG_LEVEL": "warn",
-                                            "DD_STOP_TIMEOUT": "60"},
-                               ready=False)
+    def __init__(self, method, kind, intake):
+        self.a = harness.Agent(intake, env={
+            "DD_LOG_LEVEL": "warn", "DD_STOP_TIMEOUT": "60",
+            "DD_DOGSTATSD_TAP": "auto" if method == "tap" else "off"},
+            ready=False)
         harness.eventually(lambda: os.path.exists(self.a.control) and
                            self.a.worker_pid())
         self.pid = self.a.worker_pid()
+        if method == "tap":
+            harness.eventually(
+                lambda: self.a.status()["tap"]["state"] == "on")
         for tid in os.listdir("/proc/%d/task" % self.pid):
             os.sched_setaffinity(int(tid), {AGENT_CORE})
         name = next(n for n in self.a.status()["listeners"] if
@@ -113,27 +121,34 @@ def one(make, pack, seconds, contexts):
 
 
 def compare(kind, pack, args, contexts):
-    rows = {"sink": [], "agent": []}
+    rows = {(who, m): [] for who in ("sink", "agent") for m in args.methods}
     for _ in range(args.rounds):
-        with tempfile.TemporaryDirectory() as tmp:
-            rows["sink"].append(one(lambda: Sink(kind, tmp), pack,
-                                    args.seconds, contexts))
-        intake = harness.Intake()
-        rows["agent"].append(one(lambda: Agent(kind, intake), pack,
-                                 args.seconds, contexts))
-        intake.kill()
+        for method in args.methods:
+            with tempfile.TemporaryDirectory() as tmp:
+                rows["sink", method].append(
+                    one(lambda: Sink(method, kind, tmp), pack, args.seconds,
+                        contexts))
+            intake = harness.Intake()
+            rows["agent", method].append(
+                one(lambda: Agent(method, kind, intake), pack, args.seconds,
+                    contexts))
+            intake.kill()
 
-    def mid(who, key):
-        return statistics.median(r[key] for r in rows[who])
+    def mid(who, method, key):
+        return statistics.median(r[key] for r in rows[who, method])
 
-    print("%-4s pack %-3d  taken/s sink %9.0f agent %9.0f ratio %.2f | kept "
-          "sink %.3f agent %.3f | CPU ns/metric sink %6.1f agent %6.1f, "
-          "above %6.1f" % (
-              kind, pack, mid("sink", "rate"), mid("agent", "rate"),
-              mid("agent", "rate") / mid("sink", "rate"),
-              mid("sink", "share"), mid("agent", "share"),
-              mid("sink", "cpu"), mid("agent", "cpu"),
-              mid("agent", "cpu") - mid("sink", "cpu")), flush=True)
+    for m in args.methods:
+        print("%-4s pack %-3d %-4s taken/s sink %9.0f agent %9.0f ratio %.2f | "
+              "kept sink %.3f agent %.3f | CPU ns/metric sink %6.1f agent "
+              "%6.1f, above %6.1f, of the call sink's 1/%.1f" % (
+                  kind, pack, m, mid("sink", m, "rate"),
+                  mid("agent", m, "rate"),
+                  mid("agent", m, "rate") / mid("sink", m, "rate"),
+                  mid("sink", m, "share"), mid("agent", m, "share"),
+                  mid("sink", m, "cpu"), mid("agent", m, "cpu"),
+                  mid("agent", m, "cpu") - mid("sink", m, "cpu"),
+                  mid("sink", args.methods[0], "cpu") /
+                  mid("agent", m, "cpu")), flush=True)
 
 
 def start_and_memory():
@@ -168,9 +183,14 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seconds", type=float, default=3)
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--methods", nargs="+", default=["call", "tap"],
+                   choices=sorted(SINKS))
+    p.add_argument("--ingress", action="store_true",
+                   help="only what comes through sockets")
     args = p.parse_args()
-    in_memory()
-    start_and_memory()
+    if not args.ingress:
+        in_memory()
+        start_and_memory()
     for kind in ("udp", "uds"):
         for pack in (1, 15):
             compare(kind, pack, args, 10000)

@@ -63,13 +63,14 @@ def address_of(pid, function):
     raise AssertionError("%d does not run %s" % (pid, BINARY))
 
 
-def break_code(pid, function):
-    """The worker dies of a fault when it next gets there; its successor has the
-    code as it was."""
+def break_code(pid):
+    """The worker dies of a fault when it next takes a datagram, from a socket or
+    from the tap's ring; its successor has the code as it was."""
     with open("/proc/%d/mem" % pid, "r+b", buffering=0) as f:
-        f.seek(address_of(pid, function))
-        f.write(b"\x0f\x0b" if os.uname().machine == "x86_64"
-                else b"\0\0\0\0")
+        for function in ("ingress_datagrams", "ingress_tap"):
+            f.seek(address_of(pid, function))
+            f.write(b"\x0f\x0b" if os.uname().machine == "x86_64"
+                    else b"\0\0\0\0")
 
 
 class Damage(Case):
@@ -83,7 +84,7 @@ class Damage(Case):
             eventually(lambda: agent.status()["received"]["samples"] ==
                        200 * i + 198, what="all samples being applied")
             pid = eventually(agent.worker_pid, what="a worker")
-            break_code(pid, "ingress_datagrams")
+            break_code(pid)
             u.send("fault:1|c|#k:%d\nfault.d:%d|d" % (i, i))
             eventually(lambda: agent.worker_pid() not in (None, pid),
                        what="a successor")
@@ -107,7 +108,7 @@ class Damage(Case):
                    what="the sample being applied")
         for _ in range(4):
             pid = eventually(agent.worker_pid, what="a worker")
-            break_code(pid, "ingress_datagrams")
+            break_code(pid)
             u.send("fault:1|c")
             eventually(lambda: agent.worker_pid() not in (None, pid),
                        what="a successor")

@@ -22,11 +22,19 @@ FUNCTIONS = {
 }
 # Where one of them is right, and why.
 ALLOWED = {
+    ("agent/priority.c", "clock_nanosleep"):
+        "a real-time thread lets others run",
     ("agent/reader.c", "clock_nanosleep"):
         "paces receiving: a short wait after a short batch",
     ("agent/reader_drain.c", "clock_nanosleep"):
         "stands for membarrier() where a sandbox refuses it",
+    ("agent/reader_tap.c", "clock_nanosleep"):
+        "nothing tells when a sender that was preempted finishes its record",
+    ("agent/tapping.c", "clock_nanosleep"):
+        "stands for membarrier() where a sandbox refuses it",
     ("agent/send.c", "nanosleep"): "keeps the rate that was asked for",
+    ("tests/bpf/test_bpf_starve.c", "clock_nanosleep"):
+        "the length of a measurement",
     ("tests/unit/test_aggregator_number.c", "popen"):
         "asks Python's float() for a second opinion",
     ("tests/unit/test_aggregator_kill.c", "nanosleep"):

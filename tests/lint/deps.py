@@ -26,7 +26,9 @@ LIBRARIES = [
     ("yaml.h", ["agent/config_yaml.c"]),
     ("microhttpd.h", ["agent/httpd_server.c", "agent/httpd_module.c"]),
     # The stand-in intake reads what compress.c writes.
-    ("zlib.h", ["forwarder/compress.c", "agent/intake_body.c"]),
+    # The kernel shows its configuration compressed.
+    ("zlib.h", ["forwarder/compress.c", "agent/intake_body.c",
+                "agent/priority_cause.c"]),
     ("zstd.h", ["forwarder/compress.c", "agent/intake_body.c"]),
     ("zstd_errors.h", ["forwarder/compress.c", "agent/intake_body.c"]),
     ("xxhash.h", ["aggregator/*", "forwarder/*", "agent/*"]),

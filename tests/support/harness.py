@@ -32,6 +32,8 @@ SEED = int(os.environ.get("RETRIEVER_TEST_SEED", "0")) or \
     random.SystemRandom().randrange(1, 1 << 31)
 # "off": every thread in one process, where a sanitizer sees them all.
 KEEPER = os.environ.get("RETRIEVER_TEST_KEEPER", "")
+# "off": datagrams by system calls, as where the kernel allows no programs.
+TAP = os.environ.get("RETRIEVER_TEST_TAP", "")
 API_KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -171,9 +173,12 @@ class Agent:
             "DD_FLUSH_JITTER_MS": "0",
             "RETRIEVER_TEST": "1",  # the host's sysctls are left alone
             "DD_LOG_LEVEL": "info",
+            "DD_EBPF_ENABLED": "false",  # what is counted stays exact
         })
         if KEEPER:
             full["DD_KEEPER"] = KEEPER
+        if TAP:
+            full["DD_DOGSTATSD_TAP"] = TAP
         if intake is not None:
             full["DD_DD_URL"] = intake if isinstance(intake, str) \
                 else intake.url
@@ -219,6 +224,11 @@ class Agent:
         if r.returncode != 0:
             raise AssertionError("status: %s" % r.stderr.decode())
         return json.loads(r.stdout)
+
+    def wait_for_tap(self):
+        """True: its sockets are tapped now. False: they will not be."""
+        return eventually(lambda: self.status()["tap"]["state"].replace(
+            "loading", ""), what="the tap being loaded") == "on"
 
     def flush(self, timeout=60):
         r = self.client("flush", "--wait", "--json", timeout=timeout)

@@ -42,6 +42,12 @@ static void on_status(void *arg, bool json, struct buf *out)
         assert_int_equal(buf_putc(out, '.'), 0);
 }
 
+static void on_ebpf(void *arg, bool json, struct buf *out)
+{
+    (void)arg;
+    assert_int_equal(buf_puts(out, json ? "{\"ebpf\":1}\n" : "features\n"), 0);
+}
+
 static void on_flush(void *arg, struct control_request *rq)
 {
     struct fixture *f = arg;
@@ -92,6 +98,7 @@ static void on_closed(void *arg)
 static void begin_idle(struct fixture *f, uint32_t idle_ms)
 {
     const struct control_ops ops = {.status = on_status,
+                                    .ebpf = on_ebpf,
                                     .flush = on_flush,
                                     .upgrade = on_upgrade,
                                     .version = on_version,
@@ -224,6 +231,8 @@ static void each_request_gets_its_answer(void **state)
     begin(&f);
     assert_answer(&f, client(&f, "status\n"), "text\n");
     assert_answer(&f, client(&f, "status json\n"), "{}\n");
+    assert_answer(&f, client(&f, "ebpf\n"), "features\n");
+    assert_answer(&f, client(&f, "ebpf json\n"), "{\"ebpf\":1}\n");
     assert_answer(&f, client(&f, "version\n"), "{\"version\":\"7\"}\n");
     assert_answer(&f, client(&f, "stop\n"), "{\"stopping\":true}\n");
     assert_int_equal(f.n_stop, 1);

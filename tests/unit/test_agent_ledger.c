@@ -12,8 +12,9 @@
 #include "agent/ledger.h"
 
 static const uint32_t stage_ms[STAGE_DONE] = {
-    [STAGE_LINGER] = 101, [STAGE_DRAIN] = 25,   [STAGE_CLOSE] = 1,
-    [STAGE_ENCODE] = 3,   [STAGE_DELIVER] = 80, [STAGE_SAVE] = 0};
+    [STAGE_LINGER] = 101, [STAGE_DRAIN] = 25, [STAGE_KERNEL] = 2,
+    [STAGE_CLOSE] = 1,    [STAGE_ENCODE] = 3, [STAGE_DELIVER] = 80,
+    [STAGE_SAVE] = 0};
 
 static const struct ledger_facts facts = {.reason = "SIGTERM",
                                           .exit_status = 3,
@@ -70,10 +71,11 @@ static void the_receipt_has_these_keys(void **state)
         "{\"retriever\":\"" RETRIEVER_VERSION "\",\"receipt\":1,"
         "\"reason\":\"SIGTERM\",\"balanced\":true,\"exit\":3,"
         "\"duration_ms\":212,\"stages_ms\":{\"linger\":101,\"drain\":25,"
-        "\"close\":1,\"encode\":3,\"deliver\":80,\"save\":0},"
+        "\"kernel\":2,\"close\":1,\"encode\":3,\"deliver\":80,\"save\":0},"
         "\"received\":{\"datagrams\":1000,\"bytes\":52000,\"samples\":4004,"
         "\"events\":5,\"checks\":6,\"by_transport\":{\"udp\":3900,\"uds\":104,"
-        "\"uds_stream\":0,\"tcp\":0}},\"rejected\":{\"parse_type\":3},"
+        "\"uds_stream\":0,\"tcp\":0,\"kernel\":0}},\"rejected\":{\"parse_"
+        "type\":3},"
         "\"filtered\":{\"disabled\":1},\"aggregated\":4000,"
         "\"delivered\":3900,\"saved\":10,\"dropped\":{\"evicted\":20,"
         "\"http_403\":20,\"http_413\":30},\"in_flight\":14,\"open\":6,"
@@ -81,7 +83,8 @@ static void the_receipt_has_these_keys(void **state)
         "\"ambiguous\":13},\"events\":{\"delivered\":3,\"dropped\":2,"
         "\"rejected\":7},\"checks\":{\"delivered\":6,\"dropped\":0,"
         "\"rejected\":8},\"folded\":9,\"delivered_old\":10,"
-        "\"kernel_drops\":{\"udp\":11},\"left_for_successor\":15,"
+        "\"kernel_drops\":{\"udp\":11},\"tapped\":{\"udp\":0,\"uds\":0},"
+        "\"left_for_successor\":15,"
         "\"worker_deaths\":2,\"upgrades\":0,\"input\":{";
     struct ledger l = sample();
     struct buf out;

@@ -114,6 +114,11 @@ static void each_event_ends_its_stage_and_no_other(void **state)
     f.drained = true;
     f.closed = f.encoded = f.delivered = false;
     assert_true(lifecycle_advance(&l, &f, &next));
+    assert_int_equal(l.stage, STAGE_KERNEL);
+    assert_false(lifecycle_advance(&l, &f, &next));
+    assert_int_equal(next, 100 * S + 50 * MS);
+    f.collected = true;
+    assert_true(lifecycle_advance(&l, &f, &next));
     assert_int_equal(l.stage, STAGE_CLOSE);
     assert_false(lifecycle_advance(&l, &f, &next));
     f.closed = true;
@@ -135,6 +140,21 @@ static void each_event_ends_its_stage_and_no_other(void **state)
     assert_int_equal(l.stage, STAGE_DONE);
     assert_false(lifecycle_advance(&l, &f, &next));
     assert_int_equal(next, UINT64_MAX);
+}
+
+static void the_kernel_side_is_not_waited_for_beyond_its_time(void **state)
+{
+    struct lifecycle l = begun(false, STAGE_DRAIN);
+    struct lifecycle_facts f = {.now_ns = 100 * S, .drained = true};
+    uint64_t next;
+
+    (void)state;
+    assert_true(lifecycle_advance(&l, &f, &next));
+    f.now_ns = 100 * S + 49 * MS;
+    assert_false(lifecycle_advance(&l, &f, &next));
+    f.now_ns = 100 * S + 50 * MS;
+    assert_true(lifecycle_advance(&l, &f, &next));
+    assert_int_equal(l.stage, STAGE_CLOSE);
 }
 
 static void deadline_passes_through_all_stages_when_nothing_answers(
@@ -165,6 +185,7 @@ int main(void)
         cmocka_unit_test(second_interrupt_ends_the_linger),
         cmocka_unit_test(job_without_descendants_needs_no_linger),
         cmocka_unit_test(each_event_ends_its_stage_and_no_other),
+        cmocka_unit_test(the_kernel_side_is_not_waited_for_beyond_its_time),
         cmocka_unit_test(
             deadline_passes_through_all_stages_when_nothing_answers),
     };

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/ingress.h"
 #include "agent/reader.h"
 #include "agent/sockets_private.h"
 
@@ -43,6 +44,8 @@ struct fixture {
     uint64_t closed_token, n_parts_at_close;
     bool drained;
     unsigned n_paused;
+    uint64_t n_tapped;
+    struct loader_cause cause; /* why there is no ring */
     uint64_t n_left;
     uint32_t n_keep_conns;
 };
@@ -79,6 +82,14 @@ static void on_event(void *arg, const struct reader_event *ev)
         f->n_paused++;
         uv_stop(&f->loop);
         break;
+    case READER_TAPPED:
+        f->n_tapped = ev->n_left;
+        uv_stop(&f->loop);
+        break;
+    case READER_UNTAPPED:
+        f->n_tapped = 0;
+        uv_stop(&f->loop);
+        break;
     }
 }
 
@@ -110,6 +121,7 @@ static int set_up(void **state)
                                          .n_conns = N_CONNS,
                                          .max_frame_bytes = MAX_FRAME};
     struct unix_opts path = {.mode = 0600, .owner = "", .group = ""};
+    int maps[2];
     size_t reserve[AGG_N_RANGES];
     const struct region_opts region = {.name = "reader",
                                        .budget_bytes = 32u << 20,
@@ -135,6 +147,8 @@ static int set_up(void **state)
     agg_reserve(reserve, agg_cfg.context_limit, region.budget_bytes);
     assert_int_equal(region_create(&f->region, &region), 0);
     assert_int_equal(landing_create(&f->landing, &landing), 0);
+    if (ring_make(&maps[0], &maps[1], 1u << 16, &f->cause) == 0)
+        assert_int_equal(landing_ring_take(&f->landing, maps[0], maps[1]), 0);
     process_clock_init(&f->clock, &clock_real);
     assert_int_equal(uv_loop_init(&f->loop), 0);
     start(f);
@@ -565,6 +579,190 @@ static void a_connection_without_descriptor_keeps_its_whole_frames(void **state)
     assert_int_equal(close(pair[1]), 0); /* and was left alone */
 }
 
+/* ---- The tap ------------------------------------------------------------- */
+
+/* Loads it for the sockets of @f; false: not on this machine, and said so. */
+static bool tap(struct fixture *f)
+{
+    const struct landing_tap *maps = &f->landing.head->tap;
+    const struct ring ring = {.ring_fd = maps->ring_fd,
+                              .control_fd = maps->control_fd};
+    const struct tap_source source = {.source = GRAM,
+                                      .socket = ingress_socket_id(
+                                          &f->s.entries[GRAM])};
+    const struct tap_opts opts = {.max_bytes = BUFFER,
+                                  .sources = &source,
+                                  .n_sources = 1};
+    struct tap *t;
+
+    if (maps->ring_fd < 0) {
+        const char *required = getenv("RETRIEVER_TEST_REQUIRE_BPF");
+
+        print_message("skipped: %s; %s\n", f->cause.why, f->cause.remedy);
+        assert_false(required != NULL && strcmp(required, "1") == 0);
+        return false;
+    }
+    t = calloc(1, sizeof(*t));
+    assert_non_null(t);
+    assert_int_equal(tap_load(t, &ring, &opts, &f->cause), 0);
+    reader_order(f->reader, READER_TAP, (uint64_t)(uintptr_t)t);
+    while (f->n_tapped == 0)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    return true;
+}
+
+static void untap(struct fixture *f)
+{
+    reader_order(f->reader, READER_UNTAP, 0);
+    while (f->n_tapped != 0)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+}
+
+static void send_many(int gram, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        assert_int_equal(send(gram, "a:1|c\nb:1|c", 11, 0), 11);
+}
+
+static bool ring_is_empty(const struct fixture *f)
+{
+    return ring_end(&f->landing.ring) == ring_begin(&f->landing.ring);
+}
+
+static void tapped_datagrams_are_counted(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+
+    if (!tap(f))
+        skip();
+    send_many(gram, 5000); /* more than the ring holds */
+    close(gram);
+    end(f);
+    assert_int_equal(f->counts.received[TRANSPORT_UDS], 10000);
+    assert_int_equal(f->counts.datagrams, 5000);
+    assert_int_equal(f->counts.aggregated, 10000);
+    assert_int_equal(f->n_left, 0);
+    assert_int_equal(f->landing.head->tap.pos.record,
+                     f->landing.head->tap.counted);
+    assert_true(f->landing.head->tap.taken[GRAM] > 0);
+    assert_true(f->landing.head->tap.taken[GRAM] <= 5000);
+}
+
+static void what_the_ring_holds_is_closed_with_the_rest(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    uint64_t n_parts;
+
+    if (!tap(f))
+        skip();
+    send_many(gram, 100);
+    reader_order(f->reader, READER_CLOSE_ALL, 7);
+    while (f->closed_token != 7)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    n_parts = f->n_parts_at_close;
+    end(f);
+    assert_true(n_parts >= 1);
+    assert_int_equal(f->open_samples, 0);
+    assert_int_equal(f->counts.received[TRANSPORT_UDS], 200);
+    close(gram);
+}
+
+/* As at an upgrade: nothing may be left in a ring that ends with this image. */
+static void untapped_and_resting_it_has_an_empty_ring(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    char got[8];
+
+    if (!tap(f))
+        skip();
+    send_many(gram, 100);
+    untap(f);
+    rest(f);
+    assert_true(ring_is_empty(f));
+    assert_int_equal(send(gram, "c:1|c", 5, 0), 5);
+    assert_true(ring_is_empty(f));
+    assert_int_equal(recv(f->s.entries[GRAM].fd, got, sizeof(got),
+                          MSG_PEEK | MSG_DONTWAIT),
+                     5);
+    reader_order(f->reader, READER_RESUME, 0);
+    reader_order(f->reader, READER_CLOSE_ALL, 8);
+    while (f->closed_token != 8)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    send_many(gram, 1); /* tapped again */
+    close(gram);
+    end(f);
+    assert_int_equal(f->counts.received[TRANSPORT_UDS], 203);
+    assert_int_equal(f->landing.head->tap.taken[GRAM], 101);
+}
+
+/* A worker that dies leaves the programs attached and the ring to its successor. */
+static void a_successor_reads_on_in_the_ring(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    struct landing_tap *t = &f->landing.head->tap;
+    uint64_t begin;
+
+    if (!tap(f))
+        skip();
+    f->s.entries[GRAM].shared_outside = true;
+    send_many(gram, 10);
+    end(f);
+    f->drained = false;
+    assert_int_equal(t->taken[GRAM], 10);
+    /* As if it had died behind the commit of the first of them, and before the
+     * room was given back. */
+    assert_int_equal(landing_ring_map(&f->landing), 0);
+    begin = ring_begin(&f->landing.ring);
+    assert_int_equal(begin, 10 * 64);
+    ring_consumed(&f->landing.ring, begin - 10 * 64);
+    t->counted = 0;
+    t->taken[GRAM] = 0;
+    t->pos.record = 4 * 64;
+    landing_ring_unmap(&f->landing);
+    start(f);
+    end(f);
+    assert_int_equal(f->counts.received[TRANSPORT_UDS], 2 * (10 + 6));
+    assert_int_equal(t->taken[GRAM], 10);
+    assert_int_equal(t->pos.record, 10 * 64);
+    close(gram);
+}
+
+static void a_tapped_record_that_killed_two_is_skipped(void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    struct landing_tap *t = &f->landing.head->tap;
+    const void *bytes;
+    size_t n;
+
+    if (!tap(f))
+        skip();
+    f->s.entries[GRAM].shared_outside = true;
+    send_many(gram, 2);
+    end(f);
+    f->drained = false;
+    assert_int_equal(landing_ring_map(&f->landing), 0);
+    ring_consumed(&f->landing.ring, 0);
+    t->pos.record = t->counted = 0;
+    for (unsigned i = 1; i <= 2; i++) {
+        f->landing.head->applying = LANDING_TAP;
+        assert_int_equal(landing_note_death(&f->landing, &bytes, &n), i);
+        assert_true(n > 11);
+        assert_memory_equal((const char *)bytes + sizeof(struct tap_record),
+                            "a:1|c", 5);
+    }
+    landing_ring_unmap(&f->landing);
+    start(f);
+    end(f);
+    assert_int_equal(f->counts.rejected[DSD_POISON], 1);
+    assert_int_equal(f->counts.aggregated, 4 + 2);
+    close(gram);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -583,6 +781,11 @@ int main(void)
         T(received_and_not_applied_is_applied_by_the_next),
         T(a_record_that_killed_two_is_skipped),
         T(a_connection_without_descriptor_keeps_its_whole_frames),
+        T(tapped_datagrams_are_counted),
+        T(what_the_ring_holds_is_closed_with_the_rest),
+        T(untapped_and_resting_it_has_an_empty_ring),
+        T(a_successor_reads_on_in_the_ring),
+        T(a_tapped_record_that_killed_two_is_skipped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

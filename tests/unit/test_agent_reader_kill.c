@@ -71,6 +71,8 @@ static void on_event(void *arg, const struct reader_event *ev)
         break;
     case READER_CLOSED:
     case READER_PAUSED:
+    case READER_TAPPED:
+    case READER_UNTAPPED:
         break;
     }
 }

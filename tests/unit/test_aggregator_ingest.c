@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lines to items: one thread, virtual time, every commit proved. */
+#include <stdio.h>
+
 #include "tests/support/pipeline.h"
 
 static void a_counter_gives_its_sum_over_ten_as_a_rate(void **state)
@@ -31,11 +33,158 @@ static void a_gauge_gives_its_last_value(void **state)
     pipeline_close(&p);
 }
 
+/* What a ring or a batch holds: usual lines, and some that are not. */
+static const char *const datagrams[] = {
+    "a:1|c",
+    "a:2|c\n",
+    "b:5|g|#x:1",
+    "a:3|c|#y",
+    "h:7|h|@0.5",
+    "two:1|c\nb:2|c",
+    "",
+    "bad",
+    "a:1:2:3|c",
+    "d:4|d",
+    "a:1|c|T900",
+    "_e{1,1}:t|u",
+    "_sc|up|1",
+    "s:me|s",
+    "a:9|c|#y",
+    "toolong.\n\n",
+    "b:6|g|#x:1",
+    "a:nan|c",
+    "z:1|c",
+    "a:1|c",
+    "a:1|c\n",
+    "c:1|ms",
+    "c:2|ms|#a,b",
+    "a:1|c",
+};
+#define N_DATAGRAMS (sizeof(datagrams) / sizeof(datagrams[0]))
+
+static void list_records(struct ingest_record r[N_DATAGRAMS])
+{
+    for (uint32_t i = 0; i < N_DATAGRAMS; i++)
+        r[i] = (struct ingest_record){.packet = datagrams[i],
+                                      .n = (uint32_t)strlen(datagrams[i]),
+                                      .record = i,
+                                      .next = i + 1};
+}
+
+/* As the reader does: groups as far as they go, then one. */
+static void feed_in_groups(struct pipeline *p, uint32_t most)
+{
+    struct ingest_record r[N_DATAGRAMS];
+    uint32_t working = 0;
+
+    list_records(r);
+    *p->pos = (struct ingest_pos){0, 0};
+    while (p->pos->record < N_DATAGRAMS) {
+        uint32_t at = p->pos->record;
+        uint32_t left = (uint32_t)N_DATAGRAMS - at;
+        uint32_t n =
+            ingest_short(&p->in, p->pos, r + at, left < most ? left : most,
+                         &working, TRANSPORT_UDS, 1000);
+
+        assert_in_range(working, at, at + (n < most ? n : n - 1));
+        assert_int_equal(p->pos->record, at + n);
+        if (n == 0)
+            ingest_packet(&p->in, p->pos, at + 1, r[at].packet, r[at].n,
+                          TRANSPORT_UDS, 0, 1000);
+    }
+}
+
+static void groups_of_datagrams_give_what_each_alone_gives(void **state)
+{
+    struct ingest_counts alone;
+    struct pipeline one, many;
+
+    (void)state;
+    pipeline_open(&one, NULL);
+    for (size_t i = 0; i < N_DATAGRAMS; i++)
+        ingest_packet(&one.in, one.pos, 0, datagrams[i], strlen(datagrams[i]),
+                      TRANSPORT_UDS, 0, 1000);
+    alone = *agg_counts(one.agg);
+    pipeline_feed(&one, 1010, "");
+    pipeline_take(&one);
+    for (uint32_t most = 1; most <= INGEST_AHEAD + 4; most++) {
+        pipeline_open(&many, NULL);
+        feed_in_groups(&many, most);
+        assert_memory_equal(agg_counts(many.agg), &alone, sizeof(alone));
+        pipeline_feed(&many, 1010, "");
+        pipeline_take(&many);
+        assert_int_equal(many.n_items, one.n_items);
+        for (size_t i = 0; i < one.n_items; i++)
+            assert_string_equal(many.items[i].text, one.items[i].text);
+        pipeline_check_ledger(&many);
+        pipeline_close(&many);
+    }
+    pipeline_close(&one);
+}
+
+/* Behind a successor's back a line may be applied in part. */
+static void a_group_does_not_begin_inside_a_datagram(void **state)
+{
+    struct ingest_record r[N_DATAGRAMS];
+    struct pipeline p;
+    uint32_t working;
+
+    (void)state;
+    list_records(r);
+    pipeline_open(&p, NULL);
+    *p.pos = (struct ingest_pos){0, 3};
+    assert_int_equal(ingest_short(&p.in, p.pos, r, 4, &working, TRANSPORT_UDS,
+                                  1000),
+                     0);
+    assert_int_equal(agg_counts(p.agg)->datagrams, 0);
+    pipeline_close(&p);
+}
+
+static void feed_own(struct pipeline *p, const char *lines)
+{
+    char packet[64];
+
+    (void)snprintf(packet, sizeof(packet), "%s", lines);
+    ingest_packet(&p->in, p->pos, p->pos->record + 1, packet, strlen(packet),
+                  TRANSPORT_KERNEL, 0, 1000);
+}
+
+/* The same spelling by a client is another series, whichever came first. */
+static void lines_of_our_own_take_no_prefix_and_are_no_datagram(void **state)
+{
+    struct agg_config cfg = pipeline_config();
+    struct pipeline p;
+
+    (void)state;
+    cfg.name_prefix = "app.";
+    pipeline_open(&p, &cfg);
+    p.in.eol_required[TRANSPORT_UDP] = true;
+    feed_own(&p, "x:1|g\ny:1|g");
+    pipeline_feed(&p, 1000, "x:2|g\ny:2|g\nz:2|g\n");
+    feed_own(&p, "z:1|g\n");
+    assert_int_equal(agg_counts(p.agg)->datagrams, 1);
+    assert_int_equal(agg_counts(p.agg)->received[TRANSPORT_KERNEL], 3);
+    pipeline_feed(&p, 1010, "");
+    pipeline_take(&p);
+    assert_int_equal(p.n_items, 6);
+    assert_int_equal((int)pipeline_find(&p, "x gauge")->value, 1);
+    assert_int_equal((int)pipeline_find(&p, "y gauge")->value, 1);
+    assert_int_equal((int)pipeline_find(&p, "z gauge")->value, 1);
+    assert_int_equal((int)pipeline_find(&p, "app.x gauge")->value, 2);
+    assert_int_equal((int)pipeline_find(&p, "app.y gauge")->value, 2);
+    assert_int_equal((int)pipeline_find(&p, "app.z gauge")->value, 2);
+    pipeline_check_ledger(&p);
+    pipeline_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_counter_gives_its_sum_over_ten_as_a_rate),
         cmocka_unit_test(a_gauge_gives_its_last_value),
+        cmocka_unit_test(groups_of_datagrams_give_what_each_alone_gives),
+        cmocka_unit_test(a_group_does_not_begin_inside_a_datagram),
+        cmocka_unit_test(lines_of_our_own_take_no_prefix_and_are_no_datagram),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /*
- * Kernel events out of a program: reserve, fill, submit. For objects that emit
- * some; their three maps are replaced by the agent's (feature_share_events()).
+ * Kernel events out of a program. For objects that emit some; their three maps are
+ * replaced by the agent's (feature_share_events()).
+ *
+ *   struct event_exit *e = event_reserve(EVENT_EXIT, sizeof(*e));
+ *
+ *   if (e) {
+ *       ...
+ *       event_submit(e, 1);
+ *   }
  *
  * Thread:  any CPU, any context.
  * Memory:  the ring's. What finds no room is lost, and counted there and then.
  * Promise: for each type and CPU sent = lost + what the reader gets, exactly, once
  *          the ring is empty. Nothing is counted after the agent switched off.
  */
-#ifndef RETRIEVER_BPF_EVENT_BPF_H
-#define RETRIEVER_BPF_EVENT_BPF_H
+#ifndef RETRIEVER_BPF_EVENTS_BPF_H
+#define RETRIEVER_BPF_EVENTS_BPF_H
 
 #include "bpf/common.bpf.h"
 
@@ -41,18 +48,17 @@ static __always_inline struct ring_control *event_control(void)
 }
 
 /* Atomic though per CPU: a program may be interrupted by another one. */
-static __always_inline int event_count(__u32 type, __u64 bytes, int lost)
+static __always_inline void event_count(__u32 type, __u64 bytes, int lost)
 {
     struct event_stats *s = bpf_map_lookup_elem(&event_stats, &type);
 
     if (!s)
-        return 0;
+        return;
     __sync_fetch_and_add(&s->sent, 1);
     if (lost)
         __sync_fetch_and_add(&s->lost, 1);
     else
         __sync_fetch_and_add(&s->bytes, bytes);
-    return 1;
 }
 
 /** The header of a record of @len bytes: what is true of the present task; the
@@ -71,13 +77,10 @@ static __always_inline void event_fill(struct event_hdr *h, __u16 type,
     h->cgid = 0;
 }
 
-/* Someone waits for them: tags must be fresh when the next datagram is parsed. */
-static __always_inline __u64 event_wake_flags(__u16 type,
-                                              struct ring_control *c)
+static __always_inline __u64 event_wake_flags(struct ring_control *c,
+                                              int urgent)
 {
-    if (type == EVENT_ENV || type == EVENT_CGROUP || type == EVENT_EXIT)
-        return BPF_RB_FORCE_WAKEUP;
-    return ring_wake_flags(&events, c);
+    return urgent ? BPF_RB_FORCE_WAKEUP : ring_wake_flags(&events, c);
 }
 
 /** Room for a record of @size bytes, a constant, with its header filled. NULL: there
@@ -96,26 +99,27 @@ static __always_inline void *event_reserve(const __u16 type, const __u32 size)
     return h;
 }
 
-/** Give @record away, of event_reserve(@type). */
-static __always_inline void event_submit(void *record, const __u16 type)
+/** Give away what event_reserve() gave. @urgent: the reader is woken at once, since
+ *  tags must be right when the next datagram is parsed; for rare records only. */
+static __always_inline void event_submit(void *record, int urgent)
 {
     struct ring_control *c = event_control();
 
-    bpf_ringbuf_submit(record, c ? event_wake_flags(type, c) : 0);
+    bpf_ringbuf_submit(record, c ? event_wake_flags(c, urgent) : 0);
 }
 
-/** Copy out a record whose length is known only now: the header is filled with
- *  event_fill(), @size is checked by the caller. */
-static __always_inline void event_output(void *record, const __u16 type,
-                                         __u32 size)
+/** Copy out a record whose length is known only now: event_fill() filled its
+ *  header, the caller has bounded @size. */
+static __always_inline void event_output(void *record, __u32 size, int urgent)
 {
+    struct event_hdr *h = record;
     struct ring_control *c = event_control();
 
     if (!c || c->off)
         return;
-    event_count(type, size,
+    event_count(h->type, size,
                 bpf_ringbuf_output(&events, record, size,
-                                   event_wake_flags(type, c)) != 0);
+                                   event_wake_flags(c, urgent)) != 0);
 }
 
 #endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The part of the table about the kernel: its metrics, the reader's priority. */
+#include "agent/config_row.h"
+
+#define KIB (1024.0)
+#define MIB (1024.0 * 1024)
+
+static const struct config_choice ebpf_modes[] = {
+    {"auto", EBPF_AUTO},
+    {"true", EBPF_ON},
+    {"false", EBPF_OFF},
+    {NULL, 0},
+};
+
+static const struct config_choice runq_modes[] = {
+    {"aggregate", 0},
+    {"stream", 1},
+    {NULL, 0},
+};
+
+static const struct config_key rows[] = {
+    /* ---- Metrics ---- */
+    {.section = "Kernel metrics",
+     .name = "ebpf.enabled",
+     .type = KEY_CHOICE,
+     .def = "auto",
+     .choices = ebpf_modes,
+     FIELD(ebpf),
+     .help =
+         "Measure the kernel by eBPF: auto = what the privileges allow, one "
+         "line says what is off; true = `run` refuses to start where no "
+         "program can be loaded; false = nothing is tried. "
+         "`retriever ebpf status` shows each feature."},
+    {.name = "ebpf.reader.ring_bytes",
+     BYTES,
+     .def = "262144",
+     RANGE(64 * KIB, 64 * MIB),
+     FIELD(ebpf_ring_bytes),
+     .help = "Ring buffer of kernel events, a power of two; when the kernel "
+             "has no memory for it, less is taken."},
+    {.name = "ebpf.reader.max_delay_ms",
+     MILLISECONDS,
+     .def = "100",
+     RANGE(1, 1000),
+     FIELD(ebpf_max_delay_ms),
+     .help = "Under load the ring is looked at this often at least."},
+    {.name = "ebpf.reader.per_cpu_stats",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(ebpf_per_cpu_stats),
+     .help = "Tag retriever.ebpf.events.* with the CPU."},
+
+    /* ---- Waits for a CPU ---- */
+    {.section = "Waits for a CPU",
+     .name = "ebpf.runq.enabled",
+     .type = KEY_CHOICE,
+     .def = "auto",
+     .choices = ebpf_modes,
+     FIELD(runq),
+     .help = "Measure how long containers wait for a CPU and who makes them "
+             "wait: auto, true or false; see docs/kernel.md."},
+    {.name = "ebpf.runq.mode",
+     .type = KEY_CHOICE,
+     .def = "aggregate",
+     .choices = runq_modes,
+     FIELD(runq_stream),
+     .help = "aggregate = sums over all waits; stream = records of single "
+             "waits, a sample."},
+    {.name = "ebpf.runq.stream.min_interval_us",
+     .type = KEY_INT,
+     .def = "1000",
+     RANGE(0, 1000000),
+     FIELD(runq_min_interval_us),
+     .help = "stream: microseconds between two records of one cgroup and CPU; "
+             "0 = every wait."},
+    {.name = "ebpf.runq.system",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(runq_system),
+     .help = "Report what is in no container, too, by unit."},
+    {.name = "ebpf.runq.voluntary",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(runq_voluntary),
+     .help = "Count switches of tasks that went to sleep."},
+    {.name = "ebpf.runq.include",
+     .type = KEY_STRING,
+     .def = "",
+     .def_note = "all",
+     FIELD(runq_include),
+     .help = "Globs, with spaces between, of names and cgroup paths of the "
+             "containers to report."},
+    {.name = "ebpf.runq.exclude",
+     .type = KEY_STRING,
+     .def = "",
+     .def_note = "none",
+     FIELD(runq_exclude),
+     .help = "Globs of containers that are not reported; they still count as "
+             "neighbours of others."},
+    {.name = "ebpf.runq.top_neighbors",
+     .type = KEY_INT,
+     .def = "5",
+     RANGE(0, 50),
+     FIELD(runq_top_neighbors),
+     .help = "So many neighbours of each container have a name, the rest is "
+             "`other`."},
+    {.name = "ebpf.runq.min_pair_us",
+     .type = KEY_INT,
+     .def = "100",
+     RANGE(0, 1000000),
+     FIELD(runq_min_pair_us),
+     .help = "Shorter waits, in microseconds, name no neighbour."},
+    {.name = "ebpf.runq.max_containers",
+     .type = KEY_INT,
+     .def = "512",
+     RANGE(1, 4096),
+     FIELD(runq_max_containers),
+     .help = "The busiest so many containers are reported by name, the rest "
+             "as container:other."},
+    {.name = "ebpf.runq.hierarchy",
+     .type = KEY_STRING,
+     .def = "auto",
+     FIELD(runq_hierarchy),
+     .help = "Cgroups to tell containers apart by: v2, a controller of v1, or "
+             "auto (where most containers are)."},
+
+    /* ---- Priority ---- */
+    {.section = "Priority of the reader",
+     .name = "event_monitoring_config.event_stream.scheduling_policy",
+     .type = KEY_STRING,
+     .def = "",
+     .def_note = "as all threads",
+     .aliases = {"ebpf.reader.scheduling_policy", "ebpf.scheduling_policy",
+                 "dogstatsd_scheduling_policy"},
+     .flags = KEY_AGREE,
+     .help = "Real-time policy of the one thread that reads sockets and kernel "
+             "events: SCHED_FIFO or SCHED_RR, in capitals. Where processes of "
+             "higher priority keep the CPUs busy it is what saves datagrams "
+             "from a full socket. Needs CAP_SYS_NICE or LimitRTPRIO=; see "
+             "docs/kernel.md."},
+    {.name = "event_monitoring_config.event_stream.scheduling_priority",
+     .type = KEY_INT,
+     .def = "0",
+     .def_note = "none",
+     .aliases = {"ebpf.reader.scheduling_priority", "ebpf.scheduling_priority",
+                 "dogstatsd_scheduling_priority"},
+     .flags = KEY_LATE | KEY_AGREE,
+     RANGE(1, 99),
+     .help = "Priority within the policy; 1 to 10 is enough, and from 50 on "
+             "interrupt threads of real-time kernels have to wait."},
+    {.name = "ebpf.reader.nice_fallback",
+     .type = KEY_INT,
+     .def = "-20",
+     RANGE(-20, 19),
+     FIELD(nice_fallback),
+     .help = "Nice value that is tried where the real-time policy is refused, "
+             "and -10 after it; 0 = neither."},
+    {.name = "ebpf.reader.rttime_ms",
+     MILLISECONDS,
+     .def = "200",
+     RANGE(20, 900),
+     FIELD(rttime_ms),
+     .help = "A reader that runs for so long with real-time priority, without "
+             "one pause, loses it until the next start."},
+};
+const struct config_part config_keys_kernel = {rows,
+                                               sizeof(rows) / sizeof(rows[0])};

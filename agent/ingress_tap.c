@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tap's ring to aggregation. The ring is the landing zone: nothing is copied
+ * out of it, each record is a transaction that also moves the position, and only
+ * behind that is the room given back to the kernel.
+ *
+ * Beside the position stands how many datagrams each socket's program took, which
+ * the kernel counts as dropped by that socket. It is brought up to the position
+ * once per stretch of records; what a dead worker had applied and not counted yet
+ * still lies in the ring and is counted by its successor.
+ */
+#include "agent/ingress.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#define STRETCH 128u /* records before their room is given back */
+
+struct stretch {
+    uint32_t n;
+    uint32_t taken[LANDING_SOURCES];
+};
+
+uint32_t ingress_socket_id(const struct socket_entry *e)
+{
+    struct stat st;
+
+    if ((e->kind != SOCKET_UDP && e->kind != SOCKET_UNIXGRAM) ||
+        fstat(e->fd, &st) != 0)
+        return 0;
+    return (uint32_t)st.st_ino;
+}
+
+/* The socket that the record came to; SOCKETS_MAX when it is none of ours, or the
+ * record none of our programs'. */
+static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
+                          uint32_t n)
+{
+    uint32_t i = 0;
+
+    if (n < sizeof(*r) || r->n_bytes > n - sizeof(*r) || r->socket == 0)
+        return SOCKETS_MAX;
+    while (i < g->sockets->n && g->socket_ids[i] != r->socket)
+        i++;
+    return i < g->sockets->n ? i : SOCKETS_MAX;
+}
+
+/* Records of one transport from @pos on. Returns how many; *end: behind them. */
+static uint32_t list(const struct ingress *g, uint64_t pos, uint64_t end,
+                     struct ingest_record r[INGEST_AHEAD],
+                     uint32_t sources[INGEST_AHEAD])
+{
+    uint32_t n = 0;
+
+    while (n < INGEST_AHEAD && pos < end) {
+        const struct tap_record *record;
+        const void *p;
+        uint64_t next;
+        uint32_t bytes;
+
+        if (ring_at(&g->landing->ring, pos, &p, &bytes, &next) != RING_RECORD)
+            break;
+        record = p;
+        sources[n] = source_of(g, record, bytes);
+        if (sources[n] == SOCKETS_MAX ||
+            (n > 0 && sources[n] != sources[0] &&
+             g->sockets->entries[sources[n]].transport !=
+                 g->sockets->entries[sources[0]].transport))
+            break;
+        r[n++] = (struct ingest_record){
+            .packet = (const char *)(record + 1),
+            .n = record->n_bytes,
+            .record = (uint32_t)pos,
+            .next = (uint32_t)next,
+        };
+        pos = next;
+    }
+    return n;
+}
+
+/* One record of any sort. */
+static void apply_one(struct ingress *g, struct stretch *st, const void *record,
+                      uint32_t n, uint64_t next, int64_t now_s)
+{
+    struct landing *l = g->landing;
+    struct landing_tap *t = &l->head->tap;
+    struct landing_place here = {.what = LANDING_TAP, .pos = t->pos};
+    const struct tap_record *r = record;
+    uint32_t source = source_of(g, r, n);
+    bool poisoned = landing_is_poisoned(l) && landing_poisoned(l, &here);
+
+    st->n++;
+    if (source < SOCKETS_MAX)
+        st->taken[source]++;
+    if (poisoned || source == SOCKETS_MAX) {
+        ingest_skip(&g->ingest, &t->pos, (uint32_t)next, TRANSPORT_UDP);
+        if (poisoned) {
+            ingress_note(g, NOTE_POISON, source < SOCKETS_MAX ? source : 0, n);
+            landing_skipped(l);
+        }
+        return;
+    }
+    l->head->working = t->pos.record;
+    ingest_packet(&g->ingest, &t->pos, (uint32_t)next, (const char *)(r + 1),
+                  r->n_bytes, g->sockets->entries[source].transport, 0, now_s);
+    if (__builtin_expect(g->ingest.has_offender, 0))
+        ingress_note_offender(g, source);
+}
+
+/* Some records from @pos on; returns the position behind them. */
+static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
+                      uint64_t end, int64_t now_s)
+{
+    struct landing *l = g->landing;
+    uint32_t sources[INGEST_AHEAD];
+    struct ingest_record r[INGEST_AHEAD];
+    const void *record;
+    uint32_t n_done = 0;
+    uint64_t next;
+    uint32_t n;
+
+    if (!landing_is_poisoned(l)) {
+        n = list(g, pos, end, r, sources);
+        if (n > 0)
+            n_done =
+                ingest_short(&g->ingest, &l->head->tap.pos, r, n,
+                             &l->head->working,
+                             g->sockets->entries[sources[0]].transport, now_s);
+    }
+    for (uint32_t i = 0; i < n_done; i++)
+        st->taken[sources[i]]++;
+    st->n += n_done;
+    if (__builtin_expect(g->ingest.has_offender, 0))
+        ingress_note_offender(g, sources[0]);
+    if (n_done > 0)
+        return pos + (uint32_t)(r[n_done - 1].next - (uint32_t)pos);
+    if (ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD)
+        apply_one(g, st, record, n, next, now_s);
+    return next;
+}
+
+/* As above, for one that is applied already. */
+static void count(const struct ingress *g, struct stretch *st,
+                  const void *record, uint32_t n)
+{
+    uint32_t source = source_of(g, record, n);
+
+    st->n++;
+    if (source < SOCKETS_MAX)
+        st->taken[source]++;
+}
+
+/* Everything before @pos is applied. */
+static void settle(struct ingress *g, struct stretch *st, uint64_t pos)
+{
+    struct landing_tap *t = &g->landing->head->tap;
+    struct ingest_counts *k = g->counts;
+
+    if (st->n > 0) {
+        region_save(g->region, t->taken, sizeof(t->taken));
+        region_save(g->region, k->tapped, sizeof(k->tapped));
+        for (uint32_t i = 0; i < g->sockets->n; i++) {
+            t->taken[i] += st->taken[i];
+            k->tapped[g->sockets->entries[i].transport] += st->taken[i];
+        }
+    }
+    region_set(g->region, t->pos, ((struct ingest_pos){(uint32_t)pos, 0}));
+    region_set(g->region, t->counted, (uint32_t)pos);
+    region_commit(g->region);
+    ring_consumed(&g->landing->ring, pos);
+    memset(st, 0, sizeof(*st));
+}
+
+uint64_t ingress_tap(struct ingress *g, uint64_t end)
+{
+    struct landing *l = g->landing;
+    uint64_t pos = landing_ring_pos(l, l->head->tap.pos.record);
+    struct stretch st = {0};
+    uint64_t n_all = 0;
+    int64_t now_s = 0;
+    const void *record;
+    uint64_t next;
+    uint32_t n;
+
+    if (pos >= end)
+        return 0;
+    l->head->working = l->head->tap.pos.record;
+    l->head->applying = LANDING_TAP;
+    while (pos < end &&
+           ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
+        if (st.n == 0) {
+            now_s = ingress_now_s(g);
+            ingress_touch(g);
+        }
+        pos = apply(g, &st, pos, end, now_s);
+        if (st.n >= STRETCH) {
+            n_all += st.n;
+            settle(g, &st, pos);
+        }
+    }
+    l->head->applying = LANDING_NOTHING;
+    n_all += st.n;
+    if (st.n > 0)
+        settle(g, &st, pos);
+    return n_all;
+}
+
+bool ingress_tap_is_done(const struct ingress *g, uint64_t end)
+{
+    const struct landing *l = g->landing;
+    uint64_t pos = landing_ring_pos(l, l->head->tap.pos.record);
+    const void *record;
+    uint64_t next = pos;
+    uint32_t n;
+
+    /* What is left before @end may be records that were withdrawn. */
+    return pos >= end ||
+           (ring_at(&l->ring, pos, &record, &n, &next) == RING_EMPTY &&
+            next >= end);
+}
+
+void ingress_tap_give_up(struct ingress *g, uint64_t end)
+{
+    struct landing *l = g->landing;
+    struct ingest_counts *k = g->counts;
+
+    while (!ingress_tap_is_done(g, end)) {
+        uint64_t pos = landing_ring_pos(l, l->head->tap.pos.record);
+        struct stretch st = {0};
+        const void *record;
+        uint64_t next;
+        uint32_t n;
+
+        if (ring_at(&l->ring, pos, &record, &n, &next) == RING_BUSY) {
+            /* Of the socket nothing is known either. */
+            region_set(g->region, k->received[TRANSPORT_UDP],
+                       k->received[TRANSPORT_UDP] + 1);
+            region_set(g->region, k->aggregated, k->aggregated + 1);
+            region_set(g->region, k->closed, k->closed + 1);
+            region_set(g->region, k->ring_busy, k->ring_busy + 1);
+            settle(g, &st, next);
+        }
+        (void)ingress_tap(g, end);
+    }
+}
+
+void ingress_tap_recover(struct ingress *g)
+{
+    struct landing *l = g->landing;
+    struct landing_tap *t = &l->head->tap;
+    uint64_t at = landing_ring_pos(l, t->counted);
+    uint64_t pos = landing_ring_pos(l, t->pos.record);
+    struct stretch st = {0};
+    const void *record;
+    uint64_t next;
+    uint32_t n;
+
+    while (at < pos &&
+           ring_at(&l->ring, at, &record, &n, &next) == RING_RECORD) {
+        count(g, &st, record, n);
+        at = next;
+    }
+    /* A record that is applied in part stays where it is. */
+    if (t->pos.offset == 0)
+        settle(g, &st, pos);
+}

@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loop says what state it wants by one word and the thread's bell; the thread
+ * says which one it has reached by another. Both are levels, so no order can be
+ * lost or come twice.
+ *
+ * A feature writes its lines in one go. When the reader has no room for a packet
+ * the thread waits for its bell right there, and looks afterwards at whatever else
+ * the bell may have rung for.
+ */
+#include "agent/kernel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/base/log.h"
+#include "aggregator/agg.h"
+#include "bpf/cgroup.h"
+#include "bpf/event_ring.h"
+
+#define MODULE "kernel"
+/* Before a bucket's end, so that what was measured in it is counted in it. */
+#define AHEAD_NS CLOCK_NS_PER_S
+#define RECORDS_PER_TURN 4096u
+
+struct kernel {
+    struct kernel_opts opts;
+    struct kernel_link link;
+    pthread_t thread;
+    bool started;
+    uv_async_t bell; /* on the loop */
+    void (*closed)(void *arg);
+    void *closed_arg;
+
+    _Atomic uint32_t wanted;  /* enum kernel_state; the loop writes */
+    _Atomic uint32_t reached; /* the thread writes */
+
+    /* The thread's. */
+    uv_loop_t loop;
+    uv_poll_t heard;
+    uv_timer_t tick;
+    struct event_ring ring;
+    struct cgroups *cgroups; /* NULL = no names */
+    struct lines lines;
+    struct kernel_packet packet;
+    struct kernel_record record;
+    void *selves[FEATURES_MAX];
+    uint64_t n_wrong_told, n_left_out_told;
+
+    pthread_mutex_t lock; /* of what the loop reads */
+    struct kernel_feature rows[FEATURES_MAX];
+    uint32_t n;
+    int stats_fd;
+};
+
+static uint32_t wanted(const struct kernel *k)
+{
+    return atomic_load(&k->wanted);
+}
+
+static void set_busy(struct kernel *k, bool on)
+{
+    atomic_store(k->opts.busy, on ? 1 : 0);
+}
+
+static void reach(struct kernel *k, enum kernel_state state)
+{
+    atomic_store(&k->reached, state);
+    (void)uv_async_send(&k->bell);
+}
+
+/* ---- To the reader ------------------------------------------------------ */
+
+/* Waits for room by an event. At the end of the process nobody makes room. */
+static void put(void *arg, const char *packet, size_t n)
+{
+    struct kernel *k = arg;
+    struct pollfd bell = {.fd = k->link.kernel_bell, .events = POLLIN};
+    bool waited = false;
+
+    k->packet.n = (uint32_t)n;
+    memcpy(k->packet.bytes, packet, n);
+    while (!kernel_link_put_packet(&k->link, &k->packet)) {
+        if (wanted(k) == KERNEL_ENDED)
+            break;
+        (void)poll(&bell, 1, -1);
+        kernel_link_hush(k->link.kernel_bell);
+        waited = true;
+    }
+    if (waited) /* it may have rung for something else as well */
+        kernel_link_ring(k->link.kernel_bell);
+}
+
+static void write_growth(struct lines *out, const char *name, uint64_t now,
+                         uint64_t *told)
+{
+    if (now > *told)
+        lines_add(out, name, (double)(now - *told), "c", "");
+    *told = now;
+}
+
+/* What the frame itself has to say. */
+static void write_own(struct kernel *k)
+{
+    for (uint32_t i = 0; i < k->n; i++) {
+        const struct kernel_feature *f = &k->rows[i];
+        char tags[96];
+
+        if (f->opening) /* a stop came first */
+            continue;
+        (void)snprintf(tags, sizeof(tags), "feature:%s,reason:%s", f->name,
+                       f->cause.reason[0] != '\0' ? f->cause.reason
+                       : f->on                    ? "ok"
+                                                  : "refused");
+        lines_add(&k->lines, "retriever.ebpf.feature", f->on ? 1 : 0, "g",
+                  tags);
+    }
+    write_growth(&k->lines, "retriever.ebpf.events.wrong",
+                 atomic_load(&k->link.n_wrong), &k->n_wrong_told);
+    write_growth(&k->lines, "retriever.ebpf.lines.left_out",
+                 k->lines.n_left_out, &k->n_left_out_told);
+}
+
+static void collect(struct kernel *k, bool last)
+{
+    for (uint32_t i = 0; i < k->n; i++) {
+        if (k->rows[i].on)
+            k->opts.features[i]->collect(k->selves[i], &k->lines, last);
+    }
+    write_own(k);
+    lines_flush(&k->lines);
+}
+
+/* ---- Records ------------------------------------------------------------ */
+
+/* False: there may be more. */
+static bool take_records(struct kernel *k)
+{
+    const struct event_hdr *ev = (const void *)k->record.bytes;
+    unsigned n = 0;
+
+    while (n < RECORDS_PER_TURN &&
+           kernel_link_take_record(&k->link, &k->record)) {
+        if (ev->type == EVENT_CGROUP && k->cgroups != NULL)
+            cgroups_note(k->cgroups, (const void *)ev);
+        for (uint32_t i = 0; i < k->n; i++) {
+            if (k->rows[i].on && k->opts.features[i]->event != NULL)
+                k->opts.features[i]->event(k->selves[i], ev);
+        }
+        n++;
+    }
+    kernel_link_took_records(&k->link);
+    return n < RECORDS_PER_TURN;
+}
+
+/* ---- Time and orders ---------------------------------------------------- */
+
+static void on_tick(uv_timer_t *t);
+
+static void arm_tick(struct kernel *k)
+{
+    const int64_t bucket_ns = AGG_BUCKET_S * CLOCK_NS_PER_S;
+    int64_t into_ns =
+        (process_clock_now(k->opts.clock, &clock_real) + AHEAD_NS) % bucket_ns;
+
+    uv_update_time(&k->loop);
+    (void)uv_timer_start(&k->tick, on_tick,
+                         (uint64_t)((bucket_ns - into_ns) / CLOCK_NS_PER_MS) +
+                             1,
+                         0);
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct kernel *k = t->data;
+
+    set_busy(k, true);
+    collect(k, false);
+    set_busy(k, false);
+    arm_tick(k);
+}
+
+/* From the state that is to the one that is wanted. */
+static void obey(struct kernel *k)
+{
+    uint32_t to = wanted(k);
+    uint32_t from = atomic_load(&k->reached);
+
+    if (to <= KERNEL_OPENING || to == from || from == KERNEL_STOPPED)
+        return;
+    switch ((enum kernel_state)to) {
+    case KERNEL_RUNNING:
+        arm_tick(k);
+        break;
+    case KERNEL_PAUSED:
+        (void)uv_timer_stop(&k->tick);
+        collect(k, false);
+        break;
+    case KERNEL_STOPPED:
+        (void)uv_timer_stop(&k->tick);
+        while (!take_records(k))
+            ;
+        collect(k, true);
+        break;
+    case KERNEL_OPENING:
+    case KERNEL_ENDED:
+        return;
+    }
+    reach(k, (enum kernel_state)to);
+}
+
+static void on_heard(uv_poll_t *h, int status, int events)
+{
+    struct kernel *k = h->data;
+
+    (void)status;
+    (void)events;
+    kernel_link_hush(k->link.kernel_bell);
+    set_busy(k, true);
+    if (!take_records(k))
+        kernel_link_ring(k->link.kernel_bell);
+    obey(k);
+    set_busy(k, false);
+}
+
+/* ---- Opening ------------------------------------------------------------ */
+
+static void open_ring(struct kernel *k, struct feature_env *env,
+                      struct loader_cause *cause)
+{
+    int rc = loader_probe(cause, &env->own_tgid);
+
+    if (rc == 0)
+        rc = event_ring_create(&k->ring, k->opts.ring_bytes, cause);
+    if (rc < 0)
+        loader_explain(cause, "the event ring was not made", rc);
+    if (rc != 0)
+        return;
+    env->events_fd = k->ring.ring.ring_fd;
+    env->events_control_fd = k->ring.ring.control_fd;
+    env->events_stats_fd = k->ring.stats_fd;
+    kernel_link_give_ring(&k->link, &k->ring.ring, k->opts.max_delay_ms);
+    (void)pthread_mutex_lock(&k->lock);
+    k->stats_fd = k->ring.stats_fd;
+    (void)pthread_mutex_unlock(&k->lock);
+}
+
+static void open_one(struct kernel *k, uint32_t i,
+                     const struct feature_env *env,
+                     const struct loader_cause *no_ring)
+{
+    const struct feature *f = k->opts.features[i];
+    struct loader_cause cause = {.why = ""};
+    int rc = f->open(&k->selves[i], env, &cause);
+
+    if (rc == LOADER_REFUSED && cause.why[0] == '\0')
+        cause = *no_ring;
+    if (rc < 0)
+        loader_explain(&cause, "it was not opened", rc);
+    (void)pthread_mutex_lock(&k->lock);
+    k->rows[i].cause = cause;
+    k->rows[i].on = rc == 0;
+    k->rows[i].opening = false;
+    (void)pthread_mutex_unlock(&k->lock);
+}
+
+/* One line: what is off, why, and what would help. */
+static void say(const struct kernel *k, const struct loader_cause *no_ring)
+{
+    const struct loader_cause *cause = k->n == 0 ? no_ring : NULL;
+    char off[200] = "";
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < k->n; i++) {
+        if (k->rows[i].on || k->rows[i].opening ||
+            strcmp(k->rows[i].cause.reason, LOADER_DISABLED) == 0)
+            continue;
+        if (cause == NULL)
+            cause = &k->rows[i].cause;
+        if (n < sizeof(off))
+            n += (size_t)snprintf(off + n, sizeof(off) - n, "%s%s",
+                                  n > 0 ? "," : "", k->rows[i].name);
+    }
+    if (cause == NULL)
+        log_info(MODULE, "kernel metrics are on");
+    else
+        log_write(NULL, k->opts.required ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
+                  MODULE,
+                  "kernel metrics are off, the rest is not touched: %s%s%s; "
+                  "see `retriever ebpf status` off=%s",
+                  cause->why, cause->remedy[0] != '\0' ? "; " : "",
+                  cause->remedy, off[0] != '\0' ? off : "all");
+}
+
+/* Whoever stops meanwhile does not wait for those that are not open yet. */
+static void open_all(struct kernel *k)
+{
+    struct loader_cause no_ring = {.why = ""};
+    struct feature_env env = {
+        .opts = k->opts.feature_opts,
+        .events_fd = -1,
+        .events_control_fd = -1,
+        .events_stats_fd = -1,
+        .own_tgid = (uint32_t)getpid(),
+        .workload_pid = k->opts.workload_pid,
+    };
+
+    open_ring(k, &env, &no_ring);
+    if (cgroups_create(&k->cgroups) != 0)
+        k->cgroups = NULL;
+    env.cgroups = k->cgroups;
+    for (uint32_t i = 0; i < k->n && wanted(k) < KERNEL_STOPPED; i++)
+        open_one(k, i, &env, &no_ring);
+    say(k, &no_ring);
+}
+
+/* ---- Thread ------------------------------------------------------------- */
+
+static void close_handle(uv_handle_t *h, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+static void *run(void *arg)
+{
+    struct kernel *k = arg;
+
+    (void)pthread_setname_np(pthread_self(), "kernel");
+    set_busy(k, true);
+    open_all(k);
+    arm_tick(k);
+    reach(k, KERNEL_RUNNING);
+    obey(k); /* what was asked for meanwhile */
+    set_busy(k, false);
+    while (wanted(k) != KERNEL_ENDED)
+        (void)uv_run(&k->loop, UV_RUN_ONCE);
+    set_busy(k, true);
+    for (uint32_t i = 0; i < k->n; i++) {
+        if (k->rows[i].on)
+            k->opts.features[i]->close(k->selves[i]);
+    }
+    cgroups_close(k->cgroups);
+    set_busy(k, false);
+    uv_walk(&k->loop, close_handle, NULL);
+    (void)uv_run(&k->loop, UV_RUN_DEFAULT);
+    REQUIRE(uv_loop_close(&k->loop) == 0);
+    return NULL;
+}
+
+static int init_loop(struct kernel *k)
+{
+    int rc = uv_loop_init(&k->loop);
+
+    if (rc != 0)
+        return rc;
+    (void)uv_timer_init(&k->loop, &k->tick);
+    rc = uv_poll_init(&k->loop, &k->heard, k->link.kernel_bell);
+    if (rc == 0)
+        rc = uv_poll_start(&k->heard, UV_READABLE, on_heard);
+    k->heard.data = k->tick.data = k;
+    if (rc == 0)
+        return 0;
+    uv_walk(&k->loop, close_handle, NULL);
+    (void)uv_run(&k->loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&k->loop);
+    return rc;
+}
+
+/* ---- The loop's side ---------------------------------------------------- */
+
+static void on_bell(uv_async_t *a)
+{
+    struct kernel *k = a->data;
+
+    k->opts.changed(k->opts.arg);
+}
+
+int kernel_create(struct kernel **out, const struct kernel_opts *opts)
+{
+    struct kernel *k = aligned_alloc(64, (sizeof(*k) + 63) / 64 * 64);
+    int rc = -ENOMEM;
+
+    if (k == NULL)
+        return rc;
+    memset(k, 0, sizeof(*k));
+    k->opts = *opts;
+    k->ring.ring =
+        (struct ring){.ring_fd = -1, .control_fd = -1, .wait_fd = -1};
+    k->ring.stats_fd = k->stats_fd = -1;
+    lines_init(&k->lines, put, k);
+    (void)pthread_mutex_init(&k->lock, NULL);
+    for (; opts->features[k->n] != NULL; k->n++) {
+        REQUIRE(k->n < FEATURES_MAX);
+        k->rows[k->n] = (struct kernel_feature){
+            .name = opts->features[k->n]->name,
+            .what = opts->features[k->n]->what,
+            .opening = true,
+        };
+    }
+    rc = kernel_link_init(&k->link);
+    if (rc == 0)
+        rc = uv_async_init(opts->loop, &k->bell, on_bell);
+    if (rc != 0) {
+        kernel_free(k);
+        return rc;
+    }
+    k->bell.data = k;
+    *out = k;
+    return 0;
+}
+
+struct kernel_link *kernel_link_of(struct kernel *k)
+{
+    return k != NULL ? &k->link : NULL;
+}
+
+int kernel_start(struct kernel *k)
+{
+    int rc = init_loop(k);
+
+    if (rc != 0)
+        return rc;
+    rc = -pthread_create(&k->thread, NULL, run, k);
+    if (rc != 0) {
+        uv_walk(&k->loop, close_handle, NULL);
+        (void)uv_run(&k->loop, UV_RUN_DEFAULT);
+        (void)uv_loop_close(&k->loop);
+    }
+    k->started = rc == 0;
+    for (uint32_t i = 0; i < k->n && rc != 0; i++) {
+        k->rows[i].opening = false;
+        loader_explain(&k->rows[i].cause, "its thread was not started", rc);
+    }
+    return rc;
+}
+
+void kernel_want(struct kernel *k, enum kernel_state state)
+{
+    if (state < wanted(k) && wanted(k) >= KERNEL_STOPPED)
+        return; /* a stop is not taken back */
+    atomic_store(&k->wanted, state);
+    kernel_link_ring(k->link.kernel_bell);
+}
+
+bool kernel_reached(const struct kernel *k)
+{
+    uint32_t reached;
+
+    if (k == NULL || !k->started)
+        return true;
+    reached = atomic_load(&k->reached);
+    return reached == wanted(k) ||
+           (reached == KERNEL_OPENING && wanted(k) > KERNEL_RUNNING);
+}
+
+void kernel_status(struct kernel *k, const struct loader_cause *off,
+                   struct kernel_status *out)
+{
+    int stats_fd = -1;
+
+    memset(out, 0, sizeof(*out));
+    if (k == NULL) {
+        for (; feature_table[out->n] != NULL; out->n++) {
+            out->features[out->n].name = feature_table[out->n]->name;
+            out->features[out->n].what = feature_table[out->n]->what;
+            out->features[out->n].cause = *off;
+        }
+        return;
+    }
+    (void)pthread_mutex_lock(&k->lock);
+    out->n = k->n;
+    memcpy(out->features, k->rows, sizeof(k->rows));
+    stats_fd = k->stats_fd;
+    (void)pthread_mutex_unlock(&k->lock);
+    out->n_wrong = atomic_load(&k->link.n_wrong);
+    event_ring_totals(stats_fd, &out->events);
+}
+
+static void on_bell_closed(uv_handle_t *h)
+{
+    struct kernel *k = h->data;
+
+    if (k->closed != NULL)
+        k->closed(k->closed_arg);
+}
+
+void kernel_end(struct kernel *k, void (*closed)(void *arg), void *arg)
+{
+    if (k->started) {
+        kernel_want(k, KERNEL_ENDED);
+        REQUIRE(pthread_join(k->thread, NULL) == 0);
+        k->started = false;
+    }
+    k->closed = closed;
+    k->closed_arg = arg;
+    uv_close((uv_handle_t *)&k->bell, on_bell_closed);
+}
+
+void kernel_free(struct kernel *k)
+{
+    if (k == NULL)
+        return;
+    event_ring_close(&k->ring);
+    kernel_link_fini(&k->link);
+    (void)pthread_mutex_destroy(&k->lock);
+    free(k);
+}

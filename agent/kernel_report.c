@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/kernel_report.h"
+
+#include <inttypes.h>
+
+#include "agent/base/json.h"
+#include "bpf/loader.h"
+
+static const char *mode_name(enum ebpf_mode mode)
+{
+    switch (mode) {
+    case EBPF_AUTO:
+        return "auto";
+    case EBPF_ON:
+        return "true";
+    case EBPF_OFF:
+        return "false";
+    }
+    return "?";
+}
+
+static const char *state_name(const struct kernel_feature *f)
+{
+    if (f->opening)
+        return "opening";
+    return f->on ? "on" : "off";
+}
+
+static void write_json(const struct kernel_status *s, enum ebpf_mode mode,
+                       const struct loader_cause *off, struct buf *out)
+{
+    struct json j;
+
+    json_init(&j, out);
+    json_object(&j);
+    json_member_str(&j, "enabled", mode_name(mode));
+    if (off != NULL) {
+        json_member_str(&j, "why", off->why);
+        json_member_str(&j, "remedy", off->remedy);
+    }
+    json_key(&j, "features");
+    json_array(&j);
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct kernel_feature *f = &s->features[i];
+
+        json_object(&j);
+        json_member_str(&j, "name", f->name);
+        json_member_str(&j, "what", f->what);
+        json_member_str(&j, "state", state_name(f));
+        json_member_str(&j, "reason", f->cause.reason);
+        json_member_str(&j, "why", f->cause.why);
+        json_member_str(&j, "remedy", f->cause.remedy);
+        json_end(&j);
+    }
+    json_end(&j);
+    json_key(&j, "events");
+    json_object(&j);
+    json_member_u64(&j, "sent", s->events.sent);
+    json_member_u64(&j, "lost", s->events.lost);
+    json_member_u64(&j, "bytes", s->events.bytes);
+    json_member_u64(&j, "wrong", s->n_wrong);
+    json_end(&j);
+    json_end(&j);
+    (void)json_finish(&j);
+    (void)buf_putc(out, '\n');
+}
+
+static void write_why(const struct loader_cause *cause, struct buf *out)
+{
+    if (cause->why[0] != '\0')
+        (void)buf_printf(out, "             %s\n", cause->why);
+    if (cause->remedy[0] != '\0')
+        (void)buf_printf(out, "             -> %s\n", cause->remedy);
+}
+
+static void write_text(const struct kernel_status *s, enum ebpf_mode mode,
+                       const struct loader_cause *off, struct buf *out)
+{
+    (void)buf_printf(out, "Kernel metrics (ebpf.enabled: %s)\n",
+                     mode_name(mode));
+    if (off != NULL)
+        write_why(off, out);
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct kernel_feature *f = &s->features[i];
+
+        (void)buf_printf(out, "  %-10s %-8s %s\n", f->name, state_name(f),
+                         f->what);
+        if (off == NULL)
+            write_why(&f->cause, out);
+    }
+    (void)buf_printf(out,
+                     "Events sent %" PRIu64 ", lost %" PRIu64 ", wrong %" PRIu64
+                     ", bytes %" PRIu64 "\n",
+                     (uint64_t)s->events.sent, (uint64_t)s->events.lost,
+                     s->n_wrong, (uint64_t)s->events.bytes);
+}
+
+void kernel_report(struct kernel *k, enum ebpf_mode mode,
+                   const struct loader_cause *off, bool json, struct buf *out)
+{
+    struct loader_cause not_built = {.why = ""};
+    struct kernel_status s;
+
+    kernel_status(k, off, &s);
+    if (k != NULL)
+        off = NULL;
+    /* A build without kernel programs has no row to say so. */
+    if (k != NULL && s.n == 0 &&
+        loader_probe(&not_built, NULL) == LOADER_REFUSED)
+        off = &not_built;
+    if (json)
+        write_json(&s, mode, off, out);
+    else
+        write_text(&s, mode, off, out);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `retriever ebpf status`: what of the kernel side is on, what is off, why, and what
+ * would switch it on; for people and for programs.
+ *
+ * Thread:  the loop.
+ * Memory:  the text goes to the caller's buffer.
+ * Promise: both forms say the same.
+ */
+#ifndef RETRIEVER_AGENT_KERNEL_REPORT_H
+#define RETRIEVER_AGENT_KERNEL_REPORT_H
+
+#include "agent/base/buf.h"
+#include "agent/config.h"
+#include "agent/kernel.h"
+
+/** Append the report on @k under the setting @mode. @k NULL: @off says why there is
+ *  none. */
+void kernel_report(struct kernel *k, enum ebpf_mode mode,
+                   const struct loader_cause *off, bool json, struct buf *out);
+
+#endif

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel metrics end to end: they arrive, they balance, they stop with the agent, and
+without privilege the agent forwards and explains."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import harness
+from harness import BINARY, Uds, eventually
+
+ON = {"DD_EBPF_ENABLED": "auto"}
+GAUGE = "retriever.ebpf.feature"
+# A user without any capability, and a bounding set that gives none back.
+NOBODY = """#!/bin/sh
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \\
+    --bounding-set=-all %s "$@"
+"""
+
+
+class KernelCase(harness.Case):
+    def kernel_agent(self, intake, env=None, **kw):
+        agent = self.agent(intake, env={**ON, **(env or {})}, **kw)
+        agent.err.wait_for(r"INFO kernel kernel metrics are (on|off)")
+        return agent
+
+    def ebpf(self, agent):
+        r = agent.client("ebpf", "status", "--json")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return json.loads(r.stdout)
+
+    def features(self, agent):
+        """Names by state; a build without kernel programs has none."""
+        found = {f["name"]: f for f in self.ebpf(agent)["features"]}
+        if not found:
+            raise unittest.SkipTest("this build has no kernel programs")
+        return found
+
+    def nobody(self):
+        """The binary as a user without privilege, and a folder that is his."""
+        tmp = tempfile.mkdtemp(prefix="rt-nobody-")
+        self.addCleanup(shutil.rmtree, tmp, ignore_errors=True)
+        if os.geteuid() != 0:
+            return BINARY, tmp
+        if shutil.which("setpriv") is None:
+            raise unittest.SkipTest("setpriv is missing (apt package "
+                                    "util-linux)")
+        os.chmod(tmp, 0o777)
+        path = os.path.join(tmp, "as-nobody")
+        with open(path, "w") as f:
+            f.write(NOBODY % BINARY)
+        os.chmod(path, 0o755)
+        if subprocess.run([path, "version"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode != 0:
+            raise unittest.SkipTest("nobody may not run %s" % BINARY)
+        return path, tmp
+
+
+class Values(KernelCase):
+    def test_the_last_values_arrive_with_the_stop(self):
+        intake = self.intake()
+        agent = self.kernel_agent(intake, env={
+            "DD_TAGS": "team:infra", "DD_ENV": "ci",
+            "DD_STATSD_METRIC_NAMESPACE": "prefix",
+            "DD_DOGSTATSD_EOL_REQUIRED": "udp uds"})
+        n = len(self.features(agent))
+        Uds(agent.uds).send("a:2|c\n")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        kernel = receipt["received"]["by_transport"]["kernel"]
+        self.assertGreaterEqual(kernel, n)
+        self.assertEqual(receipt["received"]["datagrams"], 1)
+        self.assertLess(receipt["stages_ms"]["kernel"], 2000)
+        series = [s for s in intake.series()["series"]
+                  if s["metric"] == GAUGE]
+        self.assertEqual(len(series), n, series)
+        for s in series:
+            self.assertIn("team:infra", s["tags"])
+            self.assertIn("env:ci", s["tags"])
+            self.assertTrue(any(t.startswith("reason:") for t in s["tags"]))
+        totals = intake.stop()
+        self.assertEqual(totals["errors"], [])
+        self.assertEqual(self.sum_of(totals, "prefix.a"), 2)
+        self.assertNotIn("prefix." + GAUGE, totals["metrics"])
+
+    def test_values_come_while_it_runs(self):
+        agent = self.kernel_agent(self.intake())
+        n = len(self.features(agent))
+        eventually(lambda: agent.status()["received"]["by_transport"][
+            "kernel"] >= n, timeout=15, what="a kernel value")
+        self.assert_all_delivered(agent.stop())
+
+    def n_bpf(self, agent):
+        """Programs, maps and links that keeper and worker hold open."""
+        n = 0
+        folder = "/proc/%d/fd" % agent.proc.pid
+        for fd in os.listdir(folder):
+            try:
+                n += "bpf" in os.readlink(os.path.join(folder, fd))
+            except OSError:
+                pass  # closed meanwhile
+        return n
+
+    def opened(self, agent):
+        return all(f["state"] != "opening"
+                   for f in self.ebpf(agent)["features"])
+
+    def test_killed_workers_leave_nothing_behind(self):
+        """What the worker opens the keeper has open as well, and closes."""
+        intake = self.intake()
+        agent = self.kernel_agent(intake, env={"DD_DOGSTATSD_TAP": "off"})
+        self.features(agent)
+        n_first = self.n_bpf(agent)
+        for i in range(4):
+            Uds(agent.uds).send("a:1|c")
+            agent.flush()
+            pid = agent.worker_pid()
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: agent.worker_pid() not in (None, pid),
+                       what="a successor")
+            eventually(lambda: self.opened(agent), what="open features")
+            eventually(lambda: self.n_bpf(agent) == n_first,
+                       what="as many descriptors as before")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["worker_deaths"], 4)
+        self.assertEqual(self.sum_of(intake.stop(), "a"), 4)
+
+    def test_an_upgrade_takes_the_values_along(self):
+        intake = self.intake()
+        agent = self.kernel_agent(intake)
+        n = len(self.features(agent))
+        before = agent.status()["received"]["by_transport"]["kernel"]
+        r = agent.client("upgrade")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        after = agent.status()["received"]["by_transport"]["kernel"]
+        self.assertGreaterEqual(after, before + n)
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["upgrades"], 1)
+        self.assertEqual(intake.stop()["replaced_points"], 0)
+
+    def test_a_stop_while_it_opens(self):
+        for i in range(3):
+            intake = self.intake()
+            agent = self.agent(intake, env={**ON, "DD_STOP_LINGER_MS": "0"})
+            self.assert_all_delivered(agent.stop())
+            intake.kill()
+
+
+class Jobs(KernelCase):
+    def test_a_job_ends_with_the_last_values_and_its_own_status(self):
+        intake = self.intake()
+        agent = self.kernel_agent(
+            intake, mode="exec", stdin=subprocess.PIPE,
+            job=["/bin/sh", "-c", "read line; exit 5"])
+        n = len(self.features(agent))
+        agent.proc.stdin.close()
+        self.assertEqual(agent.wait(30), 5)
+        receipt = agent.receipt()
+        self.assert_all_delivered(receipt)
+        self.assertGreaterEqual(
+            receipt["received"]["by_transport"]["kernel"], n)
+        self.assertIn(GAUGE, intake.stop()["metrics"])
+
+    def test_a_short_job_is_not_held_up_and_says_nothing_of_it(self):
+        agent = self.agent(self.intake(), mode="exec", job=["/bin/true"],
+                           env={**ON, "DD_LOG_LEVEL": "warn"}, ready=False)
+        self.assertEqual(agent.wait(30), 0)
+        self.assertEqual(len(agent.err.all()), 1, agent.err.all())
+
+
+class Refusals(KernelCase):
+    def test_without_privilege_it_forwards_and_explains(self):
+        intake = self.intake()
+        binary, tmp = self.nobody()
+        agent = self.kernel_agent(intake, binary=binary, tmp=tmp)
+        line = agent.err.wait_for(
+            r"INFO kernel kernel metrics are off.*").group(0)
+        if self.ebpf(agent)["features"]:
+            self.assertIn("CAP_BPF", line)
+            self.assertIn("retriever ebpf status", line)
+        text = agent.client("ebpf", "status").stdout.decode()
+        for f in self.ebpf(agent)["features"]:
+            self.assertRegex(text, r"(?m)^  %s +%s " % (f["name"],
+                                                        f["state"]))
+            if f["state"] == "off":
+                self.assertNotEqual(f["why"], "")
+                self.assertNotEqual(f["remedy"], "")
+                self.assertIn(f["remedy"], text)
+        client = Uds(agent.uds)
+        for _ in range(500):
+            client.send("a:1|c")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        totals = intake.stop()
+        self.assertEqual(self.sum_of(totals, "a"), 500)
+
+    def test_required_and_refused_is_told_at_once(self):
+        binary, tmp = self.nobody()
+        agent = self.agent("http://127.0.0.1:9", binary=binary, tmp=tmp,
+                           ready=False, env={"DD_EBPF_ENABLED": "true"})
+        self.assertEqual(agent.wait(20), 2)
+        text = "\n".join(agent.err.all())
+        self.assertIn("ebpf.enabled: true, but", text)
+        self.assertNotIn("listening", text)
+
+    def test_required_and_refused_does_not_stop_a_job(self):
+        binary, tmp = self.nobody()
+        agent = self.agent(self.intake(), mode="exec", binary=binary, tmp=tmp,
+                           job=["/bin/sh", "-c", "exit 7"], ready=False,
+                           env={"DD_EBPF_ENABLED": "true"})
+        self.assertEqual(agent.wait(20), 7)
+        self.assertTrue(any("ebpf.enabled: true, but" in s
+                            for s in agent.err.all()))
+
+    def test_switched_off_it_does_nothing(self):
+        intake = self.intake()
+        agent = self.agent(intake)
+        agent.status()
+        pid = agent.worker_pid() or agent.proc.pid  # keeper: off
+        names = []
+        for task in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/comm" % (pid, task)) as f:
+                names.append(f.read().strip())
+        self.assertIn("reader", names)
+        self.assertNotIn("kernel", names)
+        got = self.ebpf(agent)
+        self.assertEqual(got["enabled"], "false")
+        self.assertIn("ebpf.enabled is false", got["why"])
+        text = agent.client("ebpf", "status").stdout.decode()
+        self.assertIn("set ebpf.enabled: auto", text)
+        Uds(agent.uds).send("a:1|c")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["received"]["samples"], 1)
+        self.assertEqual(list(intake.stop()["metrics"]), ["a"])
+
+
+class Command(harness.Case):
+    def run_it(self, *words):
+        return subprocess.run([BINARY, "ebpf", *words], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def test_without_an_agent_it_says_what_to_do(self):
+        r = self.run_it("status", "--socket", "/nonexistent/s")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("Is the agent running?", r.stderr)
+
+    def test_usage(self):
+        self.assertEqual(self.run_it().returncode, 2)
+        self.assertEqual(self.run_it("load").returncode, 2)
+        self.assertEqual(self.run_it("status", "more").returncode, 2)
+        for words in (["--help"], ["status", "--help"]):
+            r = self.run_it(*words)
+            self.assertEqual(r.returncode, 0)
+            self.assertIn("Usage: retriever ebpf status", r.stdout)
+
+    def test_a_ring_is_a_power_of_two(self):
+        r = subprocess.run(
+            [BINARY, "check", "--set", "ebpf.reader.ring_bytes=300000"],
+            env={"DD_API_KEY": harness.API_KEY}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(r.returncode, 2)
+        self.assertTrue(re.search(r"nearest are 262144 and 524288",
+                                  r.stdout + r.stderr), r.stderr)
