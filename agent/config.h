@@ -171,6 +171,7 @@ struct config {
     char *runq_include; /* globs; "" = all */
     char *runq_exclude; /* "" = none */
     char *runq_hierarchy;
+    bool ebpf_drop_client_pid;
 
     /* Where each value came from; private to config*.c. */
     struct config_origins *origins;

@@ -49,6 +49,12 @@ static const struct config_key rows[] = {
      .def = "false",
      FIELD(ebpf_per_cpu_stats),
      .help = "Tag retriever.ebpf.events.* with the CPU."},
+    {.name = "ebpf.drop.client_pid",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(ebpf_drop_client_pid),
+     .help = "Tag retriever.ingress.lost with the sender's process: for a "
+             "search, each is a context of its own."},
 
     /* ---- Waits for a CPU ---- */
     {.section = "Waits for a CPU",

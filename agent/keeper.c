@@ -518,11 +518,11 @@ static void run_inside(struct keeper *k)
     pthread_t watch;
     int status;
 
+    k->env.job_pid = (uint32_t)k->job.pid; /* the watch changes it */
     if (pthread_create(&watch, NULL, watch_thread, k) != 0) {
         k->exit_status = EXIT_FAILED;
         return;
     }
-    k->env.job_pid = (uint32_t)k->job.pid;
     status = worker_main(&k->env);
     atomic_store(&k->inside_done, 1);
     (void)!write(k->sup->to_keeper, &one, sizeof(one));

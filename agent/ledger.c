@@ -248,6 +248,8 @@ void ledger_write_members(const struct ledger *l,
     write_delivery(l, j);
     write_restored(l, j);
     write_beside(l, facts, j);
+    if (facts->lost != NULL)
+        losses_write_members(facts->lost, j);
 }
 
 static const char *const stage_names[STAGE_DONE] = {

@@ -20,6 +20,7 @@
 #define RETRIEVER_AGENT_LEDGER_H
 
 #include "agent/base/buf.h"
+#include "agent/losses.h"
 #include "agent/reader.h"
 #include "agent/supervision.h"
 #include "forwarder/store.h"
@@ -57,7 +58,8 @@ struct ledger_facts {
     uint64_t duration_ms;
     const uint32_t *stage_ms; /* STAGE_DONE of them; NULL = none */
     uint32_t worker_deaths;
-    uint32_t n_upgrades; /* of the program, without a stop */
+    uint32_t n_upgrades;            /* of the program, without a stop */
+    const struct drop_report *lost; /* by sender; NULL = not counted */
 };
 
 /** Samples dropped, of earlier lives too. */

@@ -202,4 +202,6 @@ void status_write_text(const struct status *s, struct buf *out)
         row(out, "restored, in flight", l->restored_in_flight);
     }
     row(out, "worker deaths", s->facts.worker_deaths);
+    if (s->facts.lost != NULL)
+        losses_write_text(s->facts.lost, out);
 }

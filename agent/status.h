@@ -19,6 +19,7 @@ struct status {
     struct ledger ledger;
     struct ledger_facts facts;
     struct forwarder_stats forwarder;
+    struct drop_report lost; /* when facts.lost leads here */
     const struct sockets *sockets;
     const struct tapping *tapping;
     uint64_t uptime_s;

@@ -129,6 +129,7 @@ static void wire_features(struct wiring *w, const struct config *c)
         .top_neighbors = c->runq_top_neighbors,
         .max_containers = c->runq_max_containers,
     };
+    w->features.drop.client_pid = c->ebpf_drop_client_pid;
 }
 
 int wiring_init(struct wiring *w, const struct worker_env *env)

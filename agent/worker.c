@@ -123,6 +123,7 @@ static void take_status(struct worker *w, struct status *s)
     worker_collect(w, &s->ledger);
     s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
     s->facts.n_upgrades = sup->n_upgrades;
+    s->facts.lost = losses_get(&w->losses, &s->lost) ? &s->lost : NULL;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
     s->tapping = &w->tapping;
@@ -420,6 +421,7 @@ static void make_kernel(struct worker *w)
     };
     int rc;
 
+    losses_watch(&w->losses, env->sockets, &w->wiring.features.drop);
     if (forbids_kernel(env, &w->kernel_off)) {
         if (c->ebpf != EBPF_OFF)
             log_error(MODULE, "kernel metrics are off: %s; %s",
@@ -600,6 +602,7 @@ int worker_main(const struct worker_env *env)
     if (w == NULL)
         return 1;
     w->env = env;
+    losses_init(&w->losses);
     rc = start(w);
     if (rc != 0) {
         log_error(MODULE, "the worker could not start: %s", strerror(-rc));
@@ -619,6 +622,7 @@ int worker_main(const struct worker_env *env)
     kernel_free(w->kernel);
     store_close(w->store);
     wiring_fini(&w->wiring);
+    losses_fini(&w->losses);
     rc = w->exit_status;
     free(w);
     return rc;

@@ -22,6 +22,7 @@
 #include "agent/kernel.h"
 #include "agent/ledger.h"
 #include "agent/lifecycle.h"
+#include "agent/losses.h"
 #include "agent/parts.h"
 #include "agent/reader.h"
 #include "agent/tapping.h"
@@ -54,6 +55,7 @@ struct worker {
     struct reader *reader;
     struct kernel *kernel;          /* NULL: none */
     struct loader_cause kernel_off; /* why */
+    struct losses losses;
     struct parts *parts;
     struct forwarder *forwarder;
     struct tapping tapping;

@@ -55,6 +55,7 @@ static void give_up_the_rest(struct worker *w)
 static void compose_receipt(struct worker *w)
 {
     struct supervision *sup = w->env->sup;
+    struct drop_report lost;
     struct ledger l;
     struct ledger_facts f = {
         .reason = stop_reason_name(atomic_load(&sup->stop_request)),
@@ -62,6 +63,7 @@ static void compose_receipt(struct worker *w)
         .stage_ms = w->life.stage_ms,
         .worker_deaths = atomic_load(&sup->worker_deaths),
         .n_upgrades = sup->n_upgrades,
+        .lost = losses_get(&w->losses, &lost) ? &lost : NULL,
     };
 
     worker_collect(w, &l);

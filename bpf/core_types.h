@@ -50,9 +50,12 @@ struct sched_entity {
 
 struct task_struct {
     unsigned int __state;
+    unsigned int flags;
     struct sched_entity se;
     int pid;
     int tgid;
+    struct task_struct *group_leader;
+    __u64 start_boottime;
     struct css_set *cgroups;
     char comm[16];
 };
@@ -60,6 +63,49 @@ struct task_struct {
 /* Before Linux 5.14. */
 struct task_struct___5_13 {
     volatile long state;
+};
+
+/* ---- Sockets and packets ------------------------------------------------ */
+
+struct ns_common {
+    unsigned int inum;
+};
+
+struct net {
+    struct ns_common ns;
+};
+
+typedef struct {
+    struct net *net;
+} possible_net_t;
+
+struct net_device {
+    possible_net_t nd_net;
+};
+
+typedef struct {
+    __s64 counter;
+} atomic64_t;
+
+struct sock_common {
+    unsigned short skc_family;
+    atomic64_t skc_cookie;
+};
+
+struct sock {
+    struct sock_common __sk_common;
+};
+
+struct unix_sock {
+    struct sock *peer;
+};
+
+struct sk_buff {
+    struct net_device *dev;
+    int skb_iif;
+    __u16 transport_header;
+    __u16 network_header;
+    unsigned char *head;
 };
 
 #pragma clang attribute pop

@@ -68,6 +68,59 @@ struct tap_config {
     __u32 want_tgid;
 };
 
+/* ---- Lost datagrams ------------------------------------------------------ */
+
+enum drop_transport { DROP_UDP, DROP_UDS, DROP_N_TRANSPORTS };
+
+#define DROP_MAX_SOCKETS 32u
+#define DROP_MAX_SENDERS 4096u
+
+/** A socket of ours. */
+struct drop_socket {
+    __u64 cookie; /* SO_COOKIE */
+    __u32 transport;
+    __u32 port; /* UDP, host byte order */
+};
+
+/** Constants of drop.bpf.c. */
+struct drop_config {
+    struct drop_socket sockets[DROP_MAX_SOCKETS];
+    __u32 n_sockets;
+    __s32 cgroup_subsys; /* in css_set.subsys[]; -1 = version 2 */
+    __u32 netns;         /* of the sockets, inode */
+    /* enum skb_drop_reason of this kernel; ~0 = it has none */
+    __u32 reason_queue;  /* the socket's buffer is full */
+    __u32 reason_memory; /* the memory for sockets is used up */
+    __u32 pad;
+};
+
+/** Who lost something: a process where it is known for sure, else an address, with
+ *  the port when the sender is on this host. */
+struct drop_key {
+    __u32 transport;
+    __u32 tgid;     /* initial namespace; 0 = not known */
+    __u64 start_ns; /* with tgid, the identity of a process */
+    __u8 address[16];
+    __u16 family; /* of the address; 0 = none */
+    __u16 port;
+    __u32 pad;
+};
+
+/** What it lost. */
+struct drop_value {
+    __u64 packets;
+    __u64 bytes; /* payload; Unix sockets: not known, 0 */
+    __u64 cgid;
+    char comm[16];
+};
+
+/** All that was lost on a transport: the truth that the sum of senders is held
+ *  against. */
+struct drop_total {
+    __u64 packets;
+    __u64 bytes;
+};
+
 /* ---- Kernel events ------------------------------------------------------- */
 
 enum event_type {
@@ -187,6 +240,10 @@ struct event_stats {
     _Static_assert(sizeof(struct type) == (n), "layout of " #type)
 EVENTS_ASSERT(ring_control, 88);
 EVENTS_ASSERT(tap_record, 16);
+EVENTS_ASSERT(drop_config, 536);
+EVENTS_ASSERT(drop_key, 40);
+EVENTS_ASSERT(drop_value, 40);
+EVENTS_ASSERT(drop_total, 16);
 EVENTS_ASSERT(event_hdr, 32);
 EVENTS_ASSERT(event_process, 72);
 EVENTS_ASSERT(event_exit, 80);

@@ -5,6 +5,7 @@ const struct feature *const feature_table[] = {
     &runq_feature,
 #if RETRIEVER_HAS_BPF
     &self_feature,
+    &drop_feature,
 #endif
     NULL,
 };

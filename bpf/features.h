@@ -10,6 +10,7 @@
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
+#include "bpf/drop.h"
 #include "bpf/feature.h"
 #include "bpf/runq.h"
 #include "bpf/self.h"
@@ -20,6 +21,7 @@
 struct feature_opts {
     struct runq_opts runq;
     struct self_opts self;
+    struct drop_opts drop;
 };
 
 /** In the order in which they are opened; NULL ends it. "runq" comes first: it

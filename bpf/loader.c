@@ -20,6 +20,7 @@
 
 extern const unsigned char bpf_tap_begin[], bpf_tap_end[];
 extern const unsigned char bpf_sched_begin[], bpf_sched_end[];
+extern const unsigned char bpf_drop_begin[], bpf_drop_end[];
 
 static const struct {
     const char *name;
@@ -27,6 +28,7 @@ static const struct {
 } objects[LOADER_N] = {
     [LOADER_TAP] = {"tap", bpf_tap_begin, bpf_tap_end},
     [LOADER_SCHED] = {"sched", bpf_sched_begin, bpf_sched_end},
+    [LOADER_DROP] = {"drop", bpf_drop_begin, bpf_drop_end},
 };
 
 static int print(enum libbpf_print_level level, const char *fmt, va_list args)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "bpf/drop.h"
 #include "bpf/event_ring.h"
 #include "bpf/probe.h"
 #include "bpf/runq_kernel.h"
@@ -211,4 +212,25 @@ void runq_kernel_stats(struct runq_kernel *k, struct sched_stats *delta)
 {
     (void)k;
     *delta = (struct sched_stats){0};
+}
+
+int drop_add_socket(struct drop_opts *o, int fd)
+{
+    (void)o;
+    (void)fd;
+    return 0;
+}
+
+void drop_report(const void *self, struct drop_report *out)
+{
+    (void)self;
+    *out = (struct drop_report){.n_top = 0};
+}
+
+bool drop_top(void *self, char *line, size_t size)
+{
+    (void)self;
+    (void)line;
+    (void)size;
+    return false;
 }

@@ -17,7 +17,7 @@
 #include "bpf/sched.h"
 
 #include "bpf/core_types.h"
-#include "bpf/event.bpf.h"
+#include "bpf/events.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
@@ -187,7 +187,7 @@ static __always_inline void announce(__u64 cgid)
     e->hierarchy = sched_config.hierarchy;
     e->id = cgid;
     e->path[0] = '\0';
-    event_submit(e, EVENT_CGROUP);
+    event_submit(e, 1);
 }
 
 static __always_inline void look(struct side *s, struct task_struct *t,
@@ -336,7 +336,7 @@ static __always_inline void stream(const struct side *prev,
     e->latency_ns = ns;
     e->flags = flags;
     e->pad = 0;
-    event_submit(e, EVENT_RUNQ);
+    event_submit(e, 0);
 }
 
 /* ---- Switches ------------------------------------------------------------- */
@@ -468,7 +468,7 @@ static __always_inline int note(struct cgroup *cgroup, const char *path,
     e->id = cgroup->kn->id;
     if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), path) < 0)
         e->path[0] = '\0';
-    event_submit(e, EVENT_CGROUP);
+    event_submit(e, 1);
     return 0;
 }
 

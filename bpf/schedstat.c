@@ -69,7 +69,8 @@ static bool is_number(const char *s)
     return s[0] != '\0' && s[strspn(s, "0123456789")] == '\0';
 }
 
-/* Field 22 of stat, counted behind the name, which may contain anything. */
+/* Field 22 of stat, counted behind the name, which may contain anything. It is cut to
+ * a tick; whoever was there at the last reading is not asked. */
 static bool is_young(const struct schedstat *s, int task_dir)
 {
     uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
@@ -81,7 +82,8 @@ static bool is_young(const struct schedstat *s, int task_dir)
     at = strrchr(text, ')');
     for (int field = 2; at != NULL && field < 22; field++)
         at = strchr(at + 1, ' ');
-    return at != NULL && strtoull(at + 1, NULL, 10) * tick_ns > s->read_ns;
+    return at != NULL &&
+           (strtoull(at + 1, NULL, 10) + 1) * tick_ns > s->read_ns;
 }
 
 static int by_tid(const void *a, const void *b)

@@ -23,22 +23,15 @@
 
 #include <cmocka.h>
 
+#include "tests/bpf/require.h"
+
 #define TOP "retriever-test-runq-"
 
-bool runq_rig_possible(void)
+void runq_rig_require(void)
 {
-    struct loader_cause cause = {0};
-    const char *must = getenv("RETRIEVER_TEST_REQUIRE_BPF");
-
-    if (loader_probe(&cause, NULL) != 0)
-        print_message("skipped: %s; %s\n", cause.why, cause.remedy);
-    else if (!runq_rig_has("v2"))
-        print_message("skipped: cgroup2 is not mounted\n");
-    else
-        return true;
-    if (must != NULL && strcmp(must, "1") == 0)
-        exit(1);
-    return false;
+    require_bpf();
+    if (!runq_rig_has("v2"))
+        skip_for("cgroup2 is not mounted");
 }
 
 uint64_t runq_rig_now_ns(void)

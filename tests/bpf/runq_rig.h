@@ -48,9 +48,8 @@ struct runq_rig {
     size_t n_text;
 };
 
-/** Whether programs can be loaded, and v2 is there. Prints why not; with
- *  RETRIEVER_TEST_REQUIRE_BPF=1 the process ends with 1 then. */
-bool runq_rig_possible(void);
+/** Ends the program as skipped, or as failed, where it cannot work (require.h). */
+void runq_rig_require(void);
 
 /** @hierarchy as for cgroups_use(). Where the cpu controller is of v1, all that follows
  *  runs in a group that outweighs all other load. */

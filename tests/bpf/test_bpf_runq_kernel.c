@@ -223,7 +223,6 @@ int main(void)
         ROW(a_switch_costs_little),
     };
 
-    if (!runq_rig_possible())
-        return 77;
+    runq_rig_require();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/losses.h"
+
+#include <string.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+
+#define MODULE "losses"
+#define TELL_EACH_NS (60 * (uint64_t)CLOCK_NS_PER_S)
+
+void losses_init(struct losses *l)
+{
+    *l = (struct losses){.known = false};
+    (void)pthread_mutex_init(&l->lock, NULL);
+}
+
+void losses_fini(struct losses *l)
+{
+    (void)pthread_mutex_destroy(&l->lock);
+}
+
+void losses_watch(struct losses *l, const struct sockets *s,
+                  struct drop_opts *opts)
+{
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct socket_entry *e = &s->entries[i];
+        int rc = 0;
+
+        if (e->kind == SOCKET_UDP || e->kind == SOCKET_UNIXGRAM)
+            rc = drop_add_socket(opts, e->fd);
+        if (rc != 0)
+            log_warn(MODULE, "losses at %s are not seen: %s", e->name,
+                     strerror(-rc));
+    }
+    opts->collected = losses_collected;
+    opts->arg = l;
+}
+
+void losses_collected(void *arg, void *drop)
+{
+    struct losses *l = arg;
+    uint64_t now_ns = clock_mono_ns(&clock_real);
+    char line[DROP_TAGS_BYTES + 256];
+    struct drop_report report;
+
+    drop_report(drop, &report); /* takes a while: nobody waits for it */
+    (void)pthread_mutex_lock(&l->lock);
+    l->report = report;
+    l->known = true;
+    (void)pthread_mutex_unlock(&l->lock);
+    if (l->told_ns != 0 && now_ns - l->told_ns < TELL_EACH_NS)
+        return;
+    if (!drop_top(drop, line, sizeof(line)))
+        return;
+    log_warn(MODULE, "%s", line);
+    l->told_ns = now_ns;
+}
+
+bool losses_get(struct losses *l, struct drop_report *out)
+{
+    bool known;
+
+    (void)pthread_mutex_lock(&l->lock);
+    known = l->known;
+    if (known)
+        *out = l->report;
+    (void)pthread_mutex_unlock(&l->lock);
+    return known;
+}
