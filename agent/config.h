@@ -172,6 +172,10 @@ struct config {
     char *runq_exclude; /* "" = none */
     char *runq_hierarchy;
     bool ebpf_drop_client_pid;
+    int ebpf_activity; /* enum ebpf_mode */
+    uint32_t ebpf_activity_threshold_ms;
+    struct string_list ebpf_activity_families; /* bpf/family_rule.h, checked */
+    bool ebpf_activity_pid_tags;
 
     /* Where each value came from; private to config*.c. */
     struct config_origins *origins;

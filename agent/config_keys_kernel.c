@@ -55,6 +55,33 @@ static const struct config_key rows[] = {
      FIELD(ebpf_drop_client_pid),
      .help = "Tag retriever.ingress.lost with the sender's process: for a "
              "search, each is a context of its own."},
+    {.name = "ebpf.activity.enabled",
+     .type = KEY_CHOICE,
+     .def = "auto",
+     .choices = ebpf_modes,
+     FIELD(ebpf_activity),
+     .help = "Work and idleness of process families: auto and true = where "
+             "programs can be loaded; false = off."},
+    {.name = "ebpf.activity.idle_threshold_ms",
+     MILLISECONDS,
+     .def = "50",
+     RANGE(1, 60000),
+     FIELD(ebpf_activity_threshold_ms),
+     .help = "Shorter idleness of a family is none."},
+    {.name = "ebpf.activity.families",
+     .type = KEY_LIST,
+     .def = "name=agent;env=AGENT_MODE=1",
+     FIELD(ebpf_activity_families),
+     .help = "Which processes begin a family, one rule per item, at most 64: "
+             "words key=value, parted by blanks or `;`. name; env, comm, exe, "
+             "argv0, cgroup, pid (all that are given must fit); sub and skill "
+             "name descendants; by is process or container. The job of `exec` "
+             "is the family workload, without a rule. See docs/kernel.md."},
+    {.name = "ebpf.activity.pid_tags",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(ebpf_activity_pid_tags),
+     .help = "Tag root_pid: on the metrics of families; a context per root."},
 
     /* ---- Waits for a CPU ---- */
     {.section = "Waits for a CPU",

@@ -12,6 +12,7 @@
 #include "agent/base/num.h"
 #include "agent/config_check.h"
 #include "agent/config_table.h"
+#include "bpf/family_rule.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define MEMORY_DEFAULT (256 * MIB)
@@ -308,6 +309,23 @@ static void resolve_ring(struct config *c, struct config_loader *l)
     c->ebpf_ring_bytes = RING_DEFAULT;
 }
 
+/* ---- Process families ---------------------------------------------------- */
+
+static void check_families(const struct config *c, struct config_loader *l)
+{
+    const struct string_list *lines = &c->ebpf_activity_families;
+    struct config_place at = place_of(l, "ebpf.activity.families");
+    struct family_rule *rules = calloc(FAMILY_MAX_RULES, sizeof(*rules));
+    char why[300];
+
+    if (rules != NULL &&
+        family_rule_parse_all(rules, FAMILY_MAX_RULES,
+                              (const char *const *)lines->items, lines->n, why,
+                              sizeof(why)) < 0)
+        config_found(l, FINDING_ERROR, &at, "%s", why);
+    free(rules);
+}
+
 /* ---- Priority ----------------------------------------------------------- */
 
 /* The name that the user knows it by. */
@@ -488,6 +506,7 @@ int config_resolve(struct config *c, struct config_loader *l, const char *root)
     resolve_sizes(c, l, root);
     resolve_stop(c, l);
     resolve_ring(c, l);
+    check_families(c, l);
     resolve_priority(c, l);
     resolve_ca_file(c, l);
     register_password(c->proxy_http);

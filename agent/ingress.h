@@ -29,6 +29,7 @@ enum ingress_note_kind {
     NOTE_KERNEL_DROPS,   /* value: datagrams */
     NOTE_CLOCK_STEPPED,  /* value: seconds, signed */
     NOTE_STOP_FAILED,    /* value: errno; the socket goes on receiving */
+    NOTE_GRACE_LATE,     /* value: ms that the drain waited for senders */
     NOTE_TAP_FAILED      /* value: errno; this socket is not tapped */
 };
 

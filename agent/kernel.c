@@ -45,6 +45,7 @@ struct kernel {
     uv_poll_t heard;
     uv_timer_t tick;
     struct event_ring ring;
+    int watched_fd;          /* life_watched; below 0 = none */
     struct cgroups *cgroups; /* NULL = no names */
     struct lines lines;
     struct kernel_packet packet;
@@ -244,6 +245,7 @@ static void open_ring(struct kernel *k, struct feature_env *env,
     env->events_fd = k->ring.ring.ring_fd;
     env->events_control_fd = k->ring.ring.control_fd;
     env->events_stats_fd = k->ring.stats_fd;
+    env->watched_fd = k->watched_fd = life_watched_create();
     kernel_link_give_ring(&k->link, &k->ring.ring, k->opts.max_delay_ms);
     (void)pthread_mutex_lock(&k->lock);
     k->stats_fd = k->ring.stats_fd;
@@ -306,6 +308,7 @@ static void open_all(struct kernel *k)
         .events_fd = -1,
         .events_control_fd = -1,
         .events_stats_fd = -1,
+        .watched_fd = -1,
         .own_tgid = (uint32_t)getpid(),
         .workload_pid = k->opts.workload_pid,
     };
@@ -393,7 +396,7 @@ int kernel_create(struct kernel **out, const struct kernel_opts *opts)
     k->opts = *opts;
     k->ring.ring =
         (struct ring){.ring_fd = -1, .control_fd = -1, .wait_fd = -1};
-    k->ring.stats_fd = k->stats_fd = -1;
+    k->ring.stats_fd = k->stats_fd = k->watched_fd = -1;
     lines_init(&k->lines, put, k);
     (void)pthread_mutex_init(&k->lock, NULL);
     for (; opts->features[k->n] != NULL; k->n++) {
@@ -508,6 +511,8 @@ void kernel_free(struct kernel *k)
     if (k == NULL)
         return;
     event_ring_close(&k->ring);
+    if (k->watched_fd >= 0)
+        (void)close(k->watched_fd);
     kernel_link_fini(&k->link);
     (void)pthread_mutex_destroy(&k->lock);
     free(k);

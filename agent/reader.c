@@ -408,6 +408,7 @@ static void *run(void *arg)
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&r->loop) == 0);
     reader_tap_close(r);
+    grace_fini(&r->grace);
     return NULL;
 }
 

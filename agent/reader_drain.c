@@ -19,12 +19,11 @@
 #include "agent/reader_private.h"
 
 #include <errno.h>
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define CALLS 64u /* receive calls per source and round */
+#define GRACE_MAX_NS UINT64_C(1000000000)
 #define WITHOUT_BARRIER_NS UINT64_C(20000000)
 #define FRAME_END_NS UINT64_C(100000000) /* for the rest of frames that began */
 
@@ -120,14 +119,22 @@ static void stop_sources(struct reader *r)
     }
 }
 
-/* One RCU grace period. Where the call is refused (a sandbox), 20 ms of further
- * reading stand for it: no event tells when the last sender is through. */
+/* Where the call is refused, some further reading stands for it: no event tells when
+ * the last sender is through. On a machine whose CPUs are all taken the period has
+ * no end; delivering what is here must not wait for it. */
 static void wait_for_senders(struct reader *r, uint64_t latest_ns)
 {
-    uint64_t end_ns = now_ns() + WITHOUT_BARRIER_NS;
+    uint64_t end_ns = now_ns() + GRACE_MAX_NS;
+    int rc;
 
-    if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0)
+    grace_begin(&r->grace);
+    rc = grace_await(&r->grace, end_ns < latest_ns ? end_ns : latest_ns);
+    if (rc == GRACE_LATE)
+        ingress_note(&r->g, NOTE_GRACE_LATE, 0,
+                     (int64_t)(GRACE_MAX_NS / 1000000));
+    if (rc != GRACE_REFUSED)
         return;
+    end_ns = now_ns() + WITHOUT_BARRIER_NS;
     if (end_ns > latest_ns)
         end_ns = latest_ns;
     while (now_ns() < end_ns) {

@@ -91,6 +91,12 @@ void reader_log_note(const struct sockets *s, const struct ingress_note *n,
     case NOTE_CLOCK_STEPPED:
         log_info("reader", "wall clock was stepped seconds=%" PRId64, n->value);
         break;
+    case NOTE_GRACE_LATE:
+        log_warn("reader",
+                 "the machine is too busy to tell when the last senders are "
+                 "through; the stop goes on without waited_ms=%" PRId64,
+                 n->value);
+        break;
     case NOTE_TAP_FAILED:
         log_warn("reader",
                  "socket was not tapped and is read in the usual way "

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
+#include "agent/grace.h"
 #include "agent/ingress.h"
 #include "agent/reader.h"
 
@@ -65,6 +66,7 @@ struct reader {
     uv_poll_t ring_poll;
     uv_timer_t ring_timer;
     bool ring_watched;
+    struct grace grace; /* of the drain */
 
     uint64_t steps_ns; /* monotonic; a second more for each step taken */
     bool got_data;     /* in this turn */

@@ -2,15 +2,14 @@
 #include "agent/tapping.h"
 
 #include <errno.h>
-#include <linux/membarrier.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/grace.h"
 #include "agent/ingress.h"
 
 #define MODULE "tap"
@@ -83,12 +82,16 @@ static int load(struct tapping *t)
     return 0;
 }
 
+/* As in reader_drain.c; this thread has nothing else to do. */
 static void wait_grace(void)
 {
     const struct timespec ts = {.tv_nsec = WITHOUT_BARRIER_NS};
+    struct grace g = {0};
 
-    if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0)
+    grace_begin(&g);
+    if (grace_await(&g, UINT64_MAX) == GRACE_REFUSED)
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+    grace_fini(&g);
 }
 
 static void *run(void *arg)

@@ -112,8 +112,31 @@ static void wire_forwarder(struct wiring *w, const struct worker_env *env)
     w->forwarder.seed = env->seed[1];
 }
 
-/* One line for each option of a feature. */
-static void wire_features(struct wiring *w, const struct config *c)
+/* Rules were checked with the configuration; a list that was refused there has
+ * none. Returns 0 or -ENOMEM. */
+static int wire_activity(struct wiring *w, const struct config *c)
+{
+    const struct string_list *lines = &c->ebpf_activity_families;
+    struct activity_opts *o = &w->features.activity;
+    char why[300];
+    int n;
+
+    w->families = calloc(FAMILY_MAX_RULES, sizeof(*w->families));
+    if (w->families == NULL)
+        return -ENOMEM;
+    n = family_rule_parse_all(w->families, FAMILY_MAX_RULES,
+                              (const char *const *)lines->items, lines->n, why,
+                              sizeof(why));
+    o->off = c->ebpf_activity == EBPF_OFF;
+    o->idle_threshold_ms = c->ebpf_activity_threshold_ms;
+    o->pid_tags = c->ebpf_activity_pid_tags;
+    o->rules = w->families;
+    o->n_rules = n > 0 ? (size_t)n : 0;
+    return 0;
+}
+
+/* One line for each option of a feature. Returns 0 or -ENOMEM. */
+static int wire_features(struct wiring *w, const struct config *c)
 {
     w->features.self.per_cpu = c->ebpf_per_cpu_stats;
     w->features.runq = (struct runq_opts){
@@ -130,6 +153,7 @@ static void wire_features(struct wiring *w, const struct config *c)
         .max_containers = c->runq_max_containers,
     };
     w->features.drop.client_pid = c->ebpf_drop_client_pid;
+    return wire_activity(w, c);
 }
 
 int wiring_init(struct wiring *w, const struct worker_env *env)
@@ -155,7 +179,10 @@ int wiring_init(struct wiring *w, const struct worker_env *env)
     };
     wire_encode(w, env);
     wire_forwarder(w, env);
-    wire_features(w, c);
+    if (wire_features(w, c) != 0) {
+        wiring_fini(w);
+        return -ENOMEM;
+    }
     w->lifecycle = (struct lifecycle_config){
         .quiet_ns = c->stop_quiet_ms * MS,
         .linger_ns = c->stop_linger_ms * MS,
@@ -201,5 +228,7 @@ void wiring_fini(struct wiring *w)
 {
     free(w->tags);
     free(w->prefix_exempt);
+    free(w->families);
     w->tags = w->prefix_exempt = NULL;
+    w->families = NULL;
 }

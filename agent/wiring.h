@@ -23,6 +23,7 @@ struct wiring {
     struct forwarder_config forwarder;
     struct lifecycle_config lifecycle;
     struct feature_opts features;
+    struct family_rule *families;
     uint64_t flush_delay_ns; /* from a bucket's end to its encoding */
     struct view *tags;
     struct view *prefix_exempt;

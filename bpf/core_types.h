@@ -48,13 +48,51 @@ struct sched_entity {
     struct cfs_rq *cfs_rq;
 };
 
+struct ns_common {
+    unsigned int inum;
+};
+
+struct pid_namespace {
+    struct ns_common ns;
+};
+
+struct upid {
+    int nr;
+    struct pid_namespace *ns;
+};
+
+struct pid {
+    unsigned int level;
+    struct upid numbers[1]; /* of level 0 to level */
+};
+
+typedef struct {
+    int counter;
+} atomic_t;
+
+struct signal_struct {
+    atomic_t live; /* threads */
+    unsigned int flags;
+    int group_exit_code;
+};
+
+struct bpf_local_storage;
+
 struct task_struct {
     unsigned int __state;
-    unsigned int flags;
+    int on_cpu;
     struct sched_entity se;
+    unsigned long nvcsw;
+    unsigned long nivcsw;
+    struct bpf_local_storage *bpf_storage;
     int pid;
     int tgid;
+    int exit_code;
+    unsigned int flags;
     struct task_struct *group_leader;
+    struct task_struct *real_parent;
+    struct pid *thread_pid;
+    struct signal_struct *signal;
     __u64 start_boottime;
     struct css_set *cgroups;
     char comm[16];
@@ -66,10 +104,6 @@ struct task_struct___5_13 {
 };
 
 /* ---- Sockets and packets ------------------------------------------------ */
-
-struct ns_common {
-    unsigned int inum;
-};
 
 struct net {
     struct ns_common ns;

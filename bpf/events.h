@@ -155,19 +155,37 @@ struct event_process {
     __u32
         ns_tgid; /* hdr.tgid in our own pid namespace; 0 = not visible there */
     __u32 pad;
-    __u64 start_ns; /* with tgid, the identity of a process */
+    __u64 start_ns; /* since boot; with tgid, the identity of a process */
     char comm[16];
 };
+
+#define EXIT_OOM_KILLED 1u /* the kernel chose it as it ran out of memory */
 
 struct event_exit {
     struct event_hdr hdr;
     __u32 ppid;
     __u32 family;
-    __s32 exit_code; /* as in task_struct: status << 8 | signal */
+    __u16 exit_code; /* as wait(2) tells it: status << 8 | signal */
+    __u16 flags;
     __u32 ns_tgid;
     __u64 start_ns;
-    __u64 run_ns;
+    __u64 run_ns; /* from its start to its end */
     char comm[16];
+};
+
+/** Value of the map life_watched, by tgid: whose FORK and EXIT are told. Children
+ *  of a watched process are watched, with the same value; its end removes it. */
+struct life_watch {
+    __u32 family; /* 0 = none */
+    __u32 flags;  /* EXIT_*; life.bpf.c's */
+};
+
+/** Constants of life.bpf.c. */
+struct life_config {
+    __u32 pidns_inode; /* of our own pid namespace */
+    __s32 subsys;      /* cgroups_subsys() */
+    __u32 own_tgid;    /* whose records nobody wants */
+    __u32 all; /* FORK and EXIT of all processes, not the watched only */
 };
 
 enum event_env_op {
@@ -228,6 +246,56 @@ struct event_drop {
     __u8 saddr[16];
 };
 
+/* ---- Activity of process families ---------------------------------------- */
+
+/* Instants and durations in ticks of 1024 ns, modulo 2^44: half a year, at which
+ * an idle family would be told as less idle than it is. */
+#define ACTIVITY_TICK_SHIFT 10
+#define ACTIVITY_COUNT_BITS 20
+#define ACTIVITY_COUNT_MASK ((1ULL << ACTIVITY_COUNT_BITS) - 1)
+#define ACTIVITY_TICKS_MASK ((1ULL << (64 - ACTIVITY_COUNT_BITS)) - 1)
+#define ACTIVITY_MAX_FAMILIES 1024u /* 0 is none */
+#define ACTIVITY_BUCKETS 128u       /* activity_bucket.h */
+
+/** Value of the map `families`. Only what never changes back is added to here: the
+ *  idle time that goes on now, and the burst before it, are in word and
+ *  active_since_ticks alone, until the family wakes. */
+struct activity_family {
+    /* Low bits: runnable tasks. Above: when they last became none. One word, so
+     * that whoever wakes the family sees both as of one instant. */
+    __u64 word;
+    __u64 active_since_ticks;
+    __u64 n_idle; /* periods of idleness that are over, and long enough */
+    __u64 active_ticks;
+    __u64 idle_ticks;
+    __u64 cpu_ns;
+    __u64 n_execs;
+    __u64 n_exits;
+    __s32 n_threads;
+    __s32 n_processes;
+    __u64 n_repaired;
+    __u32 bursts[ACTIVITY_BUCKETS];
+    __u32 idles[ACTIVITY_BUCKETS];
+};
+
+/** Constants of activity.bpf.c. */
+struct activity_config {
+    __u64 threshold_ticks; /* shorter idleness is none */
+    __u32 pidns_inode;
+    __s32 subsys;
+};
+
+/** Between the agent and the walk over all tasks. */
+struct activity_walk {
+    __u32 n_new;   /* tasks that joined a family */
+    __u32 ns_tgid; /* look for this process (our pid namespace); 0 = none */
+    __u32 tgid;    /* found; 0 = not */
+    __u32 ppid;
+    __u64 start_ns;
+    __u64 cgid;
+    char comm[16];
+};
+
 /** Value of the per-CPU map event_stats, one entry per type: sent = received +
  *  lost, exactly, once the ring is empty. */
 struct event_stats {
@@ -247,6 +315,11 @@ EVENTS_ASSERT(drop_total, 16);
 EVENTS_ASSERT(event_hdr, 32);
 EVENTS_ASSERT(event_process, 72);
 EVENTS_ASSERT(event_exit, 80);
+EVENTS_ASSERT(life_watch, 8);
+EVENTS_ASSERT(life_config, 16);
+EVENTS_ASSERT(activity_family, 1104);
+EVENTS_ASSERT(activity_config, 16);
+EVENTS_ASSERT(activity_walk, 48);
 EVENTS_ASSERT(event_env, 56);
 EVENTS_ASSERT(event_cgroup, 304);
 EVENTS_ASSERT(event_active, 56);

@@ -25,6 +25,7 @@ struct feature_env {
     int events_fd; /* the ring that EVENT_* records go to; -1 = none */
     int events_control_fd;
     int events_stats_fd;     /* event_stats */
+    int watched_fd;          /* life_watched (life.h); -1 = none */
     struct cgroups *cgroups; /* names of cgroups */
     uint32_t own_tgid;       /* of the agent's worker, initial namespace */
     uint32_t workload_pid;   /* of the job of `exec`; 0 = none */
@@ -41,8 +42,9 @@ struct feature {
                 struct loader_cause *cause);
     /** A record of the ring, whole and of the length of its type. NULL: none. */
     void (*event)(void *self, const struct event_hdr *ev);
-    /** Write what was measured since the last call. @last: stop the programs first,
-     *  then what is left. */
+    /** Write what was measured since the last call. @last: all that is left; the
+     *  stop waits for it, and detaching a program may take longer than that (a grace
+     *  period of RCU), so it is better left to close(). */
     void (*collect)(void *self, struct lines *out, bool last);
     /** Detach and free; NULL-safe. */
     void (*close)(void *self);

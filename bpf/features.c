@@ -6,6 +6,8 @@ const struct feature *const feature_table[] = {
 #if RETRIEVER_HAS_BPF
     &self_feature,
     &drop_feature,
+    &life_feature, /* before those that need its records */
+    &activity_feature,
 #endif
     NULL,
 };

@@ -10,8 +10,10 @@
 #ifndef RETRIEVER_BPF_FEATURES_H
 #define RETRIEVER_BPF_FEATURES_H
 
+#include "bpf/activity.h"
 #include "bpf/drop.h"
 #include "bpf/feature.h"
+#include "bpf/life.h"
 #include "bpf/runq.h"
 #include "bpf/self.h"
 
@@ -19,9 +21,11 @@
 
 /** One member for each feature that has options. */
 struct feature_opts {
+    struct activity_opts activity;
+    struct drop_opts drop;
+    struct life_opts life;
     struct runq_opts runq;
     struct self_opts self;
-    struct drop_opts drop;
 };
 
 /** In the order in which they are opened; NULL ends it. "runq" comes first: it

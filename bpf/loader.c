@@ -21,6 +21,8 @@
 extern const unsigned char bpf_tap_begin[], bpf_tap_end[];
 extern const unsigned char bpf_sched_begin[], bpf_sched_end[];
 extern const unsigned char bpf_drop_begin[], bpf_drop_end[];
+extern const unsigned char bpf_life_begin[], bpf_life_end[];
+extern const unsigned char bpf_activity_begin[], bpf_activity_end[];
 
 static const struct {
     const char *name;
@@ -29,6 +31,8 @@ static const struct {
     [LOADER_TAP] = {"tap", bpf_tap_begin, bpf_tap_end},
     [LOADER_SCHED] = {"sched", bpf_sched_begin, bpf_sched_end},
     [LOADER_DROP] = {"drop", bpf_drop_begin, bpf_drop_end},
+    [LOADER_LIFE] = {"life", bpf_life_begin, bpf_life_end},
+    [LOADER_ACTIVITY] = {"activity", bpf_activity_begin, bpf_activity_end},
 };
 
 static int print(enum libbpf_print_level level, const char *fmt, va_list args)

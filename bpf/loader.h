@@ -19,7 +19,14 @@
 struct bpf_object;
 
 /** One per *.bpf.c. */
-enum loader_object { LOADER_TAP, LOADER_DROP, LOADER_SCHED, LOADER_N };
+enum loader_object {
+    LOADER_TAP,
+    LOADER_LIFE,
+    LOADER_ACTIVITY,
+    LOADER_DROP,
+    LOADER_SCHED,
+    LOADER_N
+};
 
 enum loader_rc {
     LOADER_REFUSED = 1 /* the kernel will not; the cause says why */

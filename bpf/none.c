@@ -7,6 +7,7 @@
 
 #include "bpf/drop.h"
 #include "bpf/event_ring.h"
+#include "bpf/life.h"
 #include "bpf/probe.h"
 #include "bpf/runq_kernel.h"
 #include "bpf/tap.h"
@@ -61,6 +62,11 @@ int probe_tracepoint(const char *name, int *task_at)
     (void)name;
     (void)task_at;
     return -ENOENT;
+}
+
+int life_watched_create(void)
+{
+    return -ENOSYS;
 }
 
 int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,

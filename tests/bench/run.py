@@ -179,6 +179,15 @@ def in_memory():
             subprocess.run([path], check=True, preexec_fn=pin(AGENT_CORE))
 
 
+def in_kernel():
+    """Programs of the kernel side; without the privilege they say so."""
+    for name in ("bench_activity",):
+        path = os.path.join(BUILD, "tests", "bench", name)
+        if os.access(path, os.X_OK):
+            print("--- %s" % name, flush=True)
+            subprocess.run([path], check=False)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seconds", type=float, default=3)
@@ -190,6 +199,7 @@ def main():
     args = p.parse_args()
     if not args.ingress:
         in_memory()
+        in_kernel()
         start_and_memory()
     for kind in ("udp", "uds"):
         for pack in (1, 15):

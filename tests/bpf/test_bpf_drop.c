@@ -262,7 +262,8 @@ static void what_the_tap_takes_is_not_lost(void **state)
 {
     struct drop_rig *r = *state;
     struct loader_cause cause = {0};
-    struct tap_source sources[] = {{0, 8}, {1, 0}};
+    struct tap_source sources[] = {{.source = 0, .header_bytes = 8},
+                                   {.source = 1, .header_bytes = 0}};
     struct tap_opts opts = {.max_bytes = 8192,
                             .sources = sources,
                             .n_sources = 2};
@@ -272,6 +273,7 @@ static void what_the_tap_takes_is_not_lost(void **state)
 
     drop_rig_open(r, NULL);
     assert_int_equal(ring_create(&ring, 1 << 16, &cause), 0);
+    ring.control->alive_until_ns = UINT64_MAX;
     assert_int_equal(tap_load(&tap, &ring, &opts, &cause), 0);
     assert_int_equal(tap_attach(&tap, 0, r->udp.fd), 0);
     assert_int_equal(tap_attach(&tap, 1, r->uds.fd), 0);

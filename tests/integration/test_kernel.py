@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -150,6 +151,58 @@ class Values(KernelCase):
             agent = self.agent(intake, env={**ON, "DD_STOP_LINGER_MS": "0"})
             self.assert_all_delivered(agent.stop())
             intake.kill()
+
+
+class Families(KernelCase):
+    # Idle, then work, then idle; a child ends with 3. No line is printed before the
+    # features are on, which the job is told by a file.
+    JOB = """
+import os, subprocess, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)  # pace
+cpu = time.process_time()
+time.sleep(0.3)  # pace: is the idleness
+end = time.monotonic() + 0.3
+while time.monotonic() < end:
+    pass
+with open(sys.argv[1], "w") as f:
+    f.write(str((time.process_time() - cpu) * 1000))
+time.sleep(0.3)  # pace: is the idleness
+subprocess.run(["/bin/sh", "-c", "exit 3"])
+sys.exit(7)
+"""
+
+    def test_the_job_of_exec_is_the_family_workload(self):
+        intake = self.intake()
+        tmp = tempfile.mkdtemp(prefix="rt-family-")
+        self.addCleanup(shutil.rmtree, tmp, ignore_errors=True)
+        on = os.path.join(tmp, "on")
+        agent = self.agent(intake, mode="exec", env={
+            **ON, "DD_LOG_LEVEL": "info",
+            "DD_CONTROL_SOCKET": os.path.join(tmp, "control")},
+            job=[sys.executable, "-c", self.JOB, on], ready=False)
+        said = agent.err.wait_for(r"INFO kernel kernel metrics are (on|off)")
+        with open(on, "w"):
+            pass
+        self.assertEqual(agent.wait(), 7)
+        if said.group(1) == "off":
+            raise unittest.SkipTest("no program can be loaded here")
+        self.assert_all_delivered(agent.receipt())
+        sums = {}
+        for s in intake.series()["series"]:
+            if "family:workload" in s["tags"]:
+                ends = [t for t in s["tags"] if t.startswith("exit_code:")]
+                key = (s["metric"], *ends)
+                sums[key] = sums.get(key, 0) + sum(
+                    p["value"] * p.get("interval", 1) for p in s["points"])
+        self.assertEqual(sums.get(("process.exit", "exit_code:7")), 1, sums)
+        self.assertEqual(sums.get(("process.exit", "exit_code:3")), 1, sums)
+        self.assertGreaterEqual(sums[("activity.idle_to_active",)], 2, sums)
+        self.assertGreaterEqual(sums[("activity.active.time",)], 300, sums)
+        self.assertGreaterEqual(sums[("activity.idle.time",)], 590, sums)
+        with open(on) as f:
+            self.assertGreaterEqual(sums[("activity.cpu.time",)] * 1.05,
+                                    float(f.read()), sums)
 
 
 class Jobs(KernelCase):
