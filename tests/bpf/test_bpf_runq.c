@@ -393,6 +393,7 @@ static void without_privilege_schedstat_stands_in(void **state)
 
     (void)state;
     runq_rig_open(&rig, "v2");
+    spawn_hogs(NULL);
     pid = fork();
     if (pid == 0) {
         struct loader_cause cause = {0};
@@ -402,6 +403,7 @@ static void without_privilege_schedstat_stands_in(void **state)
             _exit(2);
         if (runq_feature.open(&rig.self, &rig.env, &cause) != 0)
             _exit(3);
+        runq_rig_pass(&rig, 200);
         runq_rig_collect(&rig, true);
         ok = cause.why[0] != '\0' &&
              runq_rig_sum(&rig, "runq.wait", "source:schedstat") > 0 &&
