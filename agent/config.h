@@ -176,6 +176,13 @@ struct config {
     uint32_t ebpf_activity_threshold_ms;
     struct string_list ebpf_activity_families; /* bpf/family_rule.h, checked */
     bool ebpf_activity_pid_tags;
+    int ebpf_env; /* enum ebpf_mode */
+    struct string_list ebpf_env_watch;
+    uint32_t ebpf_env_max_inodes;
+    uint32_t ebpf_env_rescan_s;
+    int ebpf_env_live; /* 0 = never */
+    bool ebpf_cuda_tags;
+    int ebpf_cuda_semantics; /* enum cuda_semantics */
 
     /* Where each value came from; private to config*.c. */
     struct config_origins *origins;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The part of the table about the kernel: its metrics, the reader's priority. */
 #include "agent/config_row.h"
+#include "bpf/cuda.h"
+#include "bpf/watch.h"
 
 #define KIB (1024.0)
 #define MIB (1024.0 * 1024)
@@ -17,6 +19,25 @@ static const struct config_choice runq_modes[] = {
     {"stream", 1},
     {NULL, 0},
 };
+
+static const struct config_choice cuda_semantics[] = {
+    {"cuda", CUDA_AS_CUDA},
+    {"datadog", CUDA_AS_DATADOG},
+    {NULL, 0},
+};
+static const struct config_choice live_modes[] = {
+    {"auto", 1},
+    {"never", 0},
+    {NULL, 0},
+};
+
+static const char *check_watch(const char *text)
+{
+    struct watch w;
+
+    watch_init(&w);
+    return watch_item(&w, text);
+}
 
 static const struct config_key rows[] = {
     /* ---- Metrics ---- */
@@ -156,6 +177,57 @@ static const struct config_key rows[] = {
      FIELD(runq_hierarchy),
      .help = "Cgroups to tell containers apart by: v2, a controller of v1, or "
              "auto (where most containers are)."},
+
+    /* ---- Environment variables ---- */
+    {.section = "Environment variables of senders",
+     .name = "ebpf.env.enabled",
+     .type = KEY_CHOICE,
+     .def = "auto",
+     .choices = ebpf_modes,
+     FIELD(ebpf_env),
+     .help = "Follow CUDA_VISIBLE_DEVICES and other variables as processes "
+             "change them; see docs/kernel.md."},
+    {.name = "ebpf.env.watch",
+     .type = KEY_LIST,
+     .def = "",
+     .check = check_watch,
+     FIELD(ebpf_env_watch),
+     .help = "At most 8 further variables, NAME or NAME:tag, that become a tag "
+             "of what the process sends."},
+    {.name = "ebpf.env.max_inodes",
+     .type = KEY_INT,
+     .def = "256",
+     RANGE(1, 4096),
+     FIELD(ebpf_env_max_inodes),
+     .help = "So many different C libraries and static programs are watched at "
+             "once."},
+    {.name = "ebpf.env.rescan_s",
+     SECONDS,
+     .def = "60",
+     RANGE(5, 3600),
+     FIELD(ebpf_env_rescan_s),
+     .help = "All processes are looked through this often, for what was "
+             "missed."},
+    {.name = "ebpf.env.live",
+     .type = KEY_CHOICE,
+     .def = "auto",
+     .choices = live_modes,
+     FIELD(ebpf_env_live),
+     .help = "Read the watched variables from the memory of processes where a "
+             "call does not tell them, or never."},
+    {.name = "ebpf.cuda.tags",
+     .type = KEY_BOOL,
+     .def = "true",
+     FIELD(ebpf_cuda_tags),
+     .help = "Tags cuda_visible_devices, gpu_index and gpu_uuid on what a "
+             "process with CUDA_VISIBLE_DEVICES sends."},
+    {.name = "ebpf.cuda.semantics",
+     .type = KEY_CHOICE,
+     .def = "cuda",
+     .choices = cuda_semantics,
+     FIELD(ebpf_cuda_semantics),
+     .help = "What odd values mean: what is wrong ends the list (cuda), or "
+             "empties it (datadog)."},
 
     /* ---- Priority ---- */
     {.section = "Priority of the reader",

@@ -178,6 +178,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
     struct stretch st = {0};
     uint64_t n_all = 0;
     int64_t now_s = 0;
+    enum ring_rc rc = RING_EMPTY;
     const void *record;
     uint64_t next;
     uint32_t n;
@@ -187,7 +188,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
     l->head->working = l->head->tap.pos.record;
     l->head->applying = LANDING_TAP;
     while (pos < end &&
-           ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
+           (rc = ring_at(&l->ring, pos, &record, &n, &next)) == RING_RECORD) {
         if (st.n == 0) {
             now_s = ingress_now_s(g);
             ingress_touch(g);
@@ -200,7 +201,9 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
     }
     l->head->applying = LANDING_NOTHING;
     n_all += st.n;
-    if (st.n > 0)
+    if (pos < end && rc == RING_EMPTY)
+        pos = next; /* what was withdrawn gives its room back, too */
+    if (pos != ring_begin(&l->ring))
         settle(g, &st, pos);
     return n_all;
 }
@@ -240,7 +243,8 @@ void ingress_tap_give_up(struct ingress *g, uint64_t end)
             region_set(g->region, k->ring_busy, k->ring_busy + 1);
             settle(g, &st, next);
         }
-        (void)ingress_tap(g, end);
+        if (ingress_tap(g, end) == 0 && pos == ring_begin(&l->ring))
+            return; /* a ring that nobody can read */
     }
 }
 

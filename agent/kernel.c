@@ -44,6 +44,7 @@ struct kernel {
     uv_loop_t loop;
     uv_poll_t heard;
     uv_timer_t tick;
+    uv_timer_t due; /* what features have put off */
     struct event_ring ring;
     int watched_fd;          /* life_watched; below 0 = none */
     struct cgroups *cgroups; /* NULL = no names */
@@ -176,12 +177,49 @@ static void arm_tick(struct kernel *k)
                          0);
 }
 
+static void on_due(uv_timer_t *t);
+
+static void do_due(struct kernel *k)
+{
+    uint64_t now_ns = clock_mono_ns(&clock_real), next_ns = UINT64_MAX;
+
+    for (uint32_t i = 0; i < k->n; i++) {
+        const struct feature *f = k->opts.features[i];
+        uint64_t ns = k->rows[i].on && f->due != NULL
+                          ? f->due(k->selves[i], now_ns)
+                          : UINT64_MAX;
+
+        next_ns = ns < next_ns ? ns : next_ns;
+    }
+    if (next_ns == UINT64_MAX) {
+        (void)uv_timer_stop(&k->due);
+        return;
+    }
+    now_ns = clock_mono_ns(&clock_real);
+    uv_update_time(&k->loop);
+    (void)uv_timer_start(&k->due, on_due,
+                         next_ns > now_ns
+                             ? (next_ns - now_ns) / CLOCK_NS_PER_MS + 1
+                             : 0,
+                         0);
+}
+
+static void on_due(uv_timer_t *t)
+{
+    struct kernel *k = t->data;
+
+    set_busy(k, true);
+    do_due(k);
+    set_busy(k, false);
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct kernel *k = t->data;
 
     set_busy(k, true);
     collect(k, false);
+    do_due(k);
     set_busy(k, false);
     arm_tick(k);
 }
@@ -197,13 +235,16 @@ static void obey(struct kernel *k)
     switch ((enum kernel_state)to) {
     case KERNEL_RUNNING:
         arm_tick(k);
+        do_due(k);
         break;
     case KERNEL_PAUSED:
         (void)uv_timer_stop(&k->tick);
+        (void)uv_timer_stop(&k->due);
         collect(k, false);
         break;
     case KERNEL_STOPPED:
         (void)uv_timer_stop(&k->tick);
+        (void)uv_timer_stop(&k->due);
         while (!take_records(k))
             ;
         collect(k, true);
@@ -225,6 +266,8 @@ static void on_heard(uv_poll_t *h, int status, int events)
     set_busy(k, true);
     if (!take_records(k))
         kernel_link_ring(k->link.kernel_bell);
+    if (atomic_load(&k->reached) == KERNEL_RUNNING)
+        do_due(k);
     obey(k);
     set_busy(k, false);
 }
@@ -339,6 +382,7 @@ static void *run(void *arg)
     set_busy(k, true);
     open_all(k);
     arm_tick(k);
+    do_due(k);
     reach(k, KERNEL_RUNNING);
     obey(k); /* what was asked for meanwhile */
     set_busy(k, false);
@@ -364,10 +408,11 @@ static int init_loop(struct kernel *k)
     if (rc != 0)
         return rc;
     (void)uv_timer_init(&k->loop, &k->tick);
+    (void)uv_timer_init(&k->loop, &k->due);
     rc = uv_poll_init(&k->loop, &k->heard, k->link.kernel_bell);
     if (rc == 0)
         rc = uv_poll_start(&k->heard, UV_READABLE, on_heard);
-    k->heard.data = k->tick.data = k;
+    k->heard.data = k->tick.data = k->due.data = k;
     if (rc == 0)
         return 0;
     uv_walk(&k->loop, close_handle, NULL);

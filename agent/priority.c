@@ -110,20 +110,17 @@ static void take_nice(struct priority *p, int refused)
 {
     const int ladder[] = {p->want.nice_fallback, NICE_LAST};
     enum priority_got got = PRIORITY_USUAL;
-    int nice = 0;
 
     for (size_t i = 0; i < 2 && p->want.nice_fallback != 0; i++) {
         if (i > 0 && ladder[i] <= ladder[0])
             break; /* more than what was asked for */
-        nice = ladder[i];
-        if (schedule(SCHED_OTHER, 0, nice) == 0 &&
-            getpriority(PRIO_PROCESS, 0) == nice) {
+        if (schedule(SCHED_OTHER, 0, ladder[i]) == 0 &&
+            getpriority(PRIO_PROCESS, 0) == ladder[i]) {
             got = PRIORITY_NICE;
             break;
         }
-        nice = 0;
     }
-    atomic_store(&p->word, WORD(got, nice, refused));
+    atomic_store(&p->word, WORD(got, getpriority(PRIO_PROCESS, 0), refused));
 }
 
 /* ---- The guard ---------------------------------------------------------- */

@@ -36,7 +36,7 @@ enum priority_got { PRIORITY_USUAL, PRIORITY_NICE, PRIORITY_REALTIME };
 /** What a thread has, as seen by others. */
 struct priority_state {
     enum priority_got got;
-    int nice;     /* PRIORITY_NICE */
+    int nice;     /* as it is; 0 with real time */
     int refused;  /* errno of the refusal of real time; 0 = none */
     bool runaway; /* it had real time, and ran for too long */
     bool settled; /* false: nothing was asked, or the fallback is to come */

@@ -9,6 +9,10 @@
  * meanwhile. Below about a thousand turns a second, and when nothing comes,
  * it waits in epoll: no wake-ups when idle.
  *
+ * What wakes the reader from other threads is an eventfd and no uv_async_t: that one
+ * lets its receiver spin until the sender is through, and a real-time reader has
+ * interrupted the sender by waking up.
+ *
  * What the loop gets goes through a ring; parts that find it full are not lost,
  * they are named by agg_last_closed() and announced when there is room again.
  */
@@ -17,7 +21,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agent/reader_private.h"
 
@@ -359,10 +365,22 @@ static void take_orders(struct reader *r)
     }
 }
 
-static void on_wake(uv_async_t *a)
+/* From other threads. */
+static void wake(const struct reader *r)
 {
-    struct reader *r = a->data;
+    uint64_t one = 1;
 
+    (void)!write(r->wake_fd, &one, sizeof(one));
+}
+
+static void on_wake(uv_poll_t *h, int status, int events)
+{
+    struct reader *r = reader_of((uv_handle_t *)h);
+    uint64_t n;
+
+    (void)status;
+    (void)events;
+    (void)!read(r->wake_fd, &n, sizeof(n));
     flush_events(r);
     take_orders(r);
 }
@@ -426,7 +444,7 @@ static void on_bell(uv_async_t *a)
     while (spsc_pop(&r->events, &ev))
         r->opts.on_event(r->opts.arg, &ev);
     if (atomic_exchange(&r->blocked, false))
-        (void)uv_async_send(&r->wake);
+        wake(r);
 }
 
 /* The loop has not run yet: its handles close here, not in the thread. */
@@ -439,17 +457,21 @@ static void drop_loop(struct reader *r)
 
 static int init_loop(struct reader *r)
 {
-    int rc = uv_loop_init(&r->loop);
+    int rc;
 
+    r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (r->wake_fd < 0)
+        return -errno;
+    rc = uv_loop_init(&r->loop);
     if (rc != 0)
         return rc;
     r->loop.data = r;
-    rc = uv_async_init(&r->loop, &r->wake, on_wake);
+    rc = uv_poll_init(&r->loop, &r->wake, r->wake_fd);
     if (rc != 0) {
         (void)uv_loop_close(&r->loop);
         return rc;
     }
-    r->wake.data = r;
+    (void)uv_poll_start(&r->wake, UV_READABLE, on_wake);
     (void)uv_timer_init(&r->loop, &r->bucket);
     r->bucket.data = r;
     (void)uv_timer_init(&r->loop, &r->tick);
@@ -527,6 +549,8 @@ static void destroy(struct reader *r)
     free(r->conn_watched);
     free(r->conn_kept);
     free(r->order_mem);
+    if (r->wake_fd >= 0)
+        (void)close(r->wake_fd);
     free(r);
 }
 
@@ -544,6 +568,7 @@ int reader_start(struct reader **out, const struct reader_opts *opts,
     if (r == NULL)
         return rc;
     r->opts = *opts;
+    r->wake_fd = -1;
     rc = init_memory(r);
     if (rc == 0)
         rc = init_ingress(r, encoded_seq);
@@ -585,7 +610,7 @@ void reader_order(struct reader *r, enum reader_order order, uint64_t token)
         atomic_store(&r->release_seq, token);
     else
         REQUIRE(spsc_push(&r->orders, &o));
-    (void)uv_async_send(&r->wake);
+    wake(r);
 }
 
 uint64_t reader_last_data_ns(const struct reader *r)

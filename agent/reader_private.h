@@ -48,7 +48,8 @@ struct reader {
     struct agg *agg;
 
     uv_loop_t loop;
-    uv_async_t wake; /* orders wait, or there is room for events */
+    int wake_fd;    /* eventfd: orders wait, or there is room for events */
+    uv_poll_t wake; /* of it */
     uv_timer_t bucket;
     uv_timer_t tick;
     uv_poll_t polls[SOCKETS_MAX];

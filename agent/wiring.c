@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/log.h"
+
+#define MODULE "config"
 #define MS UINT64_C(1000000)
 
 /* Levels: the configured one while serving; fast ones while stopping, when the
@@ -112,6 +115,24 @@ static void wire_forwarder(struct wiring *w, const struct worker_env *env)
     w->forwarder.seed = env->seed[1];
 }
 
+static void wire_env(struct env_opts *o, const struct config *c)
+{
+    env_opts_init(o);
+    o->off = c->ebpf_env == EBPF_OFF;
+    o->max_inodes = c->ebpf_env_max_inodes;
+    o->rescan_s = c->ebpf_env_rescan_s;
+    o->live = c->ebpf_env_live != 0;
+    o->cuda_tags = c->ebpf_cuda_tags;
+    o->semantics = (enum cuda_semantics)c->ebpf_cuda_semantics;
+    for (size_t i = 0; i < c->ebpf_env_watch.n; i++) {
+        const char *wrong = watch_item(&o->watch, c->ebpf_env_watch.items[i]);
+
+        if (wrong != NULL)
+            log_warn(MODULE, "ebpf.env.watch: left out item=%s: %s",
+                     c->ebpf_env_watch.items[i], wrong);
+    }
+}
+
 /* Rules were checked with the configuration; a list that was refused there has
  * none. Returns 0 or -ENOMEM. */
 static int wire_activity(struct wiring *w, const struct config *c)
@@ -153,6 +174,7 @@ static int wire_features(struct wiring *w, const struct config *c)
         .max_containers = c->runq_max_containers,
     };
     w->features.drop.client_pid = c->ebpf_drop_client_pid;
+    wire_env(&w->features.env, c);
     return wire_activity(w, c);
 }
 

@@ -197,6 +197,27 @@ enum event_env_op {
 #define ENV_READ_FAILED 2u /* the value could not be read */
 #define ENV_MAX_VALUE 1024u
 
+/** The call that a program is attached to: cookie of its link. */
+enum env_function {
+    ENV_SETENV,
+    ENV_PUTENV,
+    ENV_UNSETENV,
+    ENV_CLEARENV,
+    ENV_N_FUNCTIONS
+};
+
+#define ENV_MAX_NAMES 10u
+#define ENV_NAME_BYTES 32u /* with at least one NUL */
+
+/** Constant for the programs. */
+struct env_config {
+    __u32 ns_inum; /* our own pid namespace */
+    __u32 own_tgid;
+    __s32 subsys; /* cgroups_subsys() */
+    __u32 n_names;
+    char names[ENV_MAX_NAMES][ENV_NAME_BYTES]; /* watched, zeroes behind each */
+};
+
 /** The record ends with val_len bytes of val[], rounded up to 8. */
 struct event_env {
     struct event_hdr hdr;
@@ -320,6 +341,7 @@ EVENTS_ASSERT(life_config, 16);
 EVENTS_ASSERT(activity_family, 1104);
 EVENTS_ASSERT(activity_config, 16);
 EVENTS_ASSERT(activity_walk, 48);
+EVENTS_ASSERT(env_config, 336);
 EVENTS_ASSERT(event_env, 56);
 EVENTS_ASSERT(event_cgroup, 304);
 EVENTS_ASSERT(event_active, 56);

@@ -46,6 +46,10 @@ struct feature {
      *  stop waits for it, and detaching a program may take longer than that (a grace
      *  period of RCU), so it is better left to close(). */
     void (*collect)(void *self, struct lines *out, bool last);
+    /** Do what has been put off until @now_ns (CLOCK_MONOTONIC), and say when to come
+     *  again: to be called behind open(), event() and collect(), too. UINT64_MAX:
+     *  nothing is put off. NULL: never is. */
+    uint64_t (*due)(void *self, uint64_t now_ns);
     /** Detach and free; NULL-safe. */
     void (*close)(void *self);
 };

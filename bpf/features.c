@@ -8,6 +8,7 @@ const struct feature *const feature_table[] = {
     &drop_feature,
     &life_feature, /* before those that need its records */
     &activity_feature,
+    &env_feature,
 #endif
     NULL,
 };

@@ -12,6 +12,7 @@
 
 #include "bpf/activity.h"
 #include "bpf/drop.h"
+#include "bpf/env.h"
 #include "bpf/feature.h"
 #include "bpf/life.h"
 #include "bpf/runq.h"
@@ -25,6 +26,7 @@ struct feature_opts {
     struct drop_opts drop;
     struct life_opts life;
     struct runq_opts runq;
+    struct env_opts env;
     struct self_opts self;
 };
 

@@ -23,6 +23,7 @@ extern const unsigned char bpf_sched_begin[], bpf_sched_end[];
 extern const unsigned char bpf_drop_begin[], bpf_drop_end[];
 extern const unsigned char bpf_life_begin[], bpf_life_end[];
 extern const unsigned char bpf_activity_begin[], bpf_activity_end[];
+extern const unsigned char bpf_env_begin[], bpf_env_end[];
 
 static const struct {
     const char *name;
@@ -33,6 +34,7 @@ static const struct {
     [LOADER_DROP] = {"drop", bpf_drop_begin, bpf_drop_end},
     [LOADER_LIFE] = {"life", bpf_life_begin, bpf_life_end},
     [LOADER_ACTIVITY] = {"activity", bpf_activity_begin, bpf_activity_end},
+    [LOADER_ENV] = {"env", bpf_env_begin, bpf_env_end},
 };
 
 static int print(enum libbpf_print_level level, const char *fmt, va_list args)

@@ -25,6 +25,7 @@ enum loader_object {
     LOADER_ACTIVITY,
     LOADER_DROP,
     LOADER_SCHED,
+    LOADER_ENV,
     LOADER_N
 };
 

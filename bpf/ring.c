@@ -200,7 +200,7 @@ enum ring_rc ring_at(const struct ring *r, uint64_t pos, const void **record,
             pos + ((uint64_t)bytes + BPF_RINGBUF_HDR_SZ + 7) / 8 * 8;
 
         if (behind > end) /* no program writes such a thing */
-            return RING_EMPTY;
+            break;
         *next = behind;
         if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
             return RING_BUSY;

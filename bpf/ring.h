@@ -84,7 +84,8 @@ void ring_awake(struct ring *r);
 
 /** Behind a drain that applied @n records: choose how to wait. Returns
  *  RING_AGAIN (something came meanwhile, drain again), RING_SLEEP (wait for
- *  wait_fd), or RING_TIMER (for wait_fd, or until the reader's timer).
+ *  wait_fd: there is nothing in the ring, not even in the making), or RING_TIMER
+ *  (for wait_fd, or until the reader's timer).
  *  @woken: wait_fd was readable, and not the timer's end. */
 enum ring_wait { RING_AGAIN, RING_SLEEP, RING_TIMER };
 enum ring_wait ring_rest(struct ring *r, uint64_t n, bool woken,

@@ -55,7 +55,8 @@ static __always_inline __u32 take(struct __sk_buff *skb, struct ring_control *c,
         return KEEP;
     }
     if (bpf_skb_load_bytes(skb, tap_config.header_bytes, r + 1, n) != 0) {
-        bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
+        /* As any other record: who comes next is told from its position. */
+        bpf_ringbuf_discard(r, ring_wake_flags(&tap_ring, c));
         return KEEP;
     }
     r->n_bytes = n;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -62,6 +63,7 @@ struct reader {
     struct ring *ring;
     struct priority_request want;
     pthread_t thread;
+    sem_t ready; /* it has what it asked for */
     _Atomic bool over;
     uint64_t n_read, n_wakes;
 };
@@ -171,7 +173,6 @@ static void open_source(struct source *s)
 {
     const struct switches_config config = {.own_tgid = getpid()};
     struct loader_cause cause = {0};
-    struct bpf_program *p;
     struct bpf_map *m;
 
     assert_int_equal(ring_create(&s->ring, SWITCHES_RING_BYTES, &cause), 0);
@@ -190,7 +191,13 @@ static void open_source(struct source *s)
                              0);
     }
     assert_int_equal(bpf_object__load(s->object), 0);
-    p = bpf_object__find_program_by_name(s->object, "on_switch");
+}
+
+static void attach(struct source *s)
+{
+    struct bpf_program *p =
+        bpf_object__find_program_by_name(s->object, "on_switch");
+
     assert_non_null(p);
     s->link = bpf_program__attach(p);
     assert_non_null(s->link);
@@ -244,6 +251,7 @@ static void *run_reader(void *arg)
     REQUIRE(epoll >= 0);
     REQUIRE(epoll_ctl(epoll, EPOLL_CTL_ADD, r->ring->wait_fd, &ev) == 0);
     priority_take(&priority, &r->want, NULL, 0);
+    (void)sem_post(&r->ready);
     while (!atomic_load(&r->over)) {
         bool woken = epoll_wait(epoll, &ev, 1, timeout_ms) == 1;
         uint64_t n;
@@ -295,14 +303,17 @@ static void with_reader(int policy, struct result *out)
 {
     struct reader r = {
         .want = {.policy = policy, .rt_priority = 10, .rttime_ms = 200}};
-    struct switches_counts first, last;
+    struct switches_counts last, all;
     struct source s = {0};
 
     open_source(&s);
     r.ring = &s.ring;
+    assert_int_equal(sem_init(&r.ready, 0, 0), 0);
     assert_int_equal(pthread_create(&r.thread, NULL, run_reader, &r), 0);
+    while (sem_wait(&r.ready) != 0) /* a new thread has to wait, too */
+        ;
+    attach(&s);
     out->trips = trips();
-    counts(&s, &first);
     window();
     counts(&s, &last);
     out->trips = trips() - out->trips;
@@ -310,9 +321,9 @@ static void with_reader(int policy, struct result *out)
     atomic_store(&r.over, true);
     (void)stop_load(NULL);
     assert_int_equal(pthread_join(r.thread, NULL), 0);
-    counts(&s, &first); /* all of them, at the end */
+    counts(&s, &all);
     r.n_read += drain(&s.ring);
-    assert_int_equal(first.sent, first.lost + r.n_read);
+    assert_int_equal(all.sent, all.lost + r.n_read);
     out->sent = last.sent;
     out->lost = (double)last.lost / (double)last.sent;
     out->n_wakes = r.n_wakes;

@@ -229,6 +229,21 @@ class Priority(Case):
             self.assertEqual(self.sum_of(intake.stop(), "a"), 2)
             self.assertEqual(len(self.warnings(agent)), 1)
 
+    def test_on_one_cpu_who_wakes_it_does_not_make_it_spin(self):
+        """Whoever gives an order is interrupted by the reader that it wakes, and
+        must not have to finish anything before the reader can go on."""
+        agent = self.agent(
+            self.intake(), env=FIFO, binary=self.through(
+                "exec taskset -c %d %s" % (min(os.sched_getaffinity(0)),
+                                           BINARY)))
+        agent.err.wait_for("reader has real-time priority")
+        for _ in range(20):
+            Uds(agent.uds).send("a:1|c")
+            agent.flush()
+        self.assertEqual(self.sched(agent)["effective"], "fifo")
+        self.assert_all_delivered(agent.stop())
+        self.assertEqual(self.warnings(agent), [])
+
     def lost_share(self, seconds, **env):
         """Share of datagrams lost in the kernel while every CPU is busy with
         processes of higher priority."""

@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Probes notify, the live environment is the truth. An event usually carries the
+ * value. Where it cannot (a call that sets only what is unset, a value too long, a
+ * call before the probe was there), the process is looked at when the call has
+ * surely returned.
+ *
+ * What is put off has one of a few delays, so each delay has a queue of its own,
+ * which is in order by itself.
+ */
+#include "bpf/env.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "bpf/cgroup.h"
+#include "bpf/env_changes.h"
+#include "bpf/env_discover.h"
+#include "bpf/env_state.h"
+#include "bpf/environ.h"
+#include "bpf/features.h"
+#include "bpf/procfs.h"
+
+#define MODULE "env"
+#define LOOK_DELAY_NS (20 * (uint64_t)CLOCK_NS_PER_MS)
+#define QUEUE 1024u                /* power of two */
+#define INITIAL_PID_NS 0xeffffffcu /* its inode, the same on all kernels */
+
+/* A program's mappings are looked at three times: its loader is done after 5 ms, and
+ * what it loads itself comes later. */
+enum delay { DELAY_MAPS_1, DELAY_MAPS_2, DELAY_MAPS_3, DELAY_LOOK, N_DELAYS };
+static const uint64_t delays_ns[N_DELAYS] = {
+    [DELAY_MAPS_1] = 5 * CLOCK_NS_PER_MS,
+    [DELAY_MAPS_2] = 50 * CLOCK_NS_PER_MS,
+    [DELAY_MAPS_3] = 500 * CLOCK_NS_PER_MS,
+    [DELAY_LOOK] = LOOK_DELAY_NS,
+};
+
+struct queue {
+    struct job {
+        uint64_t at_ns;
+        uint32_t pid;
+    } jobs[QUEUE];
+    uint32_t first, n;
+};
+
+struct env {
+    struct env_opts opts;
+    struct cgroups *cgroups;
+    int watched_fd;
+    bool same_ids; /* our pid namespace is the initial one */
+    struct images *images;
+    struct attach *attach; /* NULL: no probes */
+    struct discover *discover;
+    struct env_state *state;
+    struct env_changes *changes;
+    struct cuda_devices devices;
+    struct queue queues[N_DELAYS];
+    uint64_t rescan_ns;
+    uint64_t n_looks, n_look_errors, n_truncated, n_put_off_lost, n_untagged;
+    struct attach_counts told;
+    struct environ_values now, start; /* scratch */
+};
+
+/* The one place that knows where our options are. */
+static const struct env_opts *own_opts(const struct feature_env *env)
+{
+    return &env->opts->env;
+}
+
+/* ---- Tags --------------------------------------------------------------- */
+
+static bool is_by_bus(const struct env_proc *p)
+{
+    static const char order[] = "PCI_BUS_ID";
+    const struct env_value *v = &p->v[WATCH_CUDA_ORDER];
+
+    return v->known == ENV_IS_SET && v->n == sizeof(order) - 1 &&
+           memcmp(v->text, order, v->n) == 0;
+}
+
+static size_t add_watched(const struct watch_name *name,
+                          const struct env_value *v, char *out, size_t size)
+{
+    char text[ENV_MAX_VALUE + 1], value[200];
+    size_t n = v->n < sizeof(text) - 1 ? v->n : sizeof(text) - 1;
+    int got;
+
+    if (v->known != ENV_IS_SET || n == 0)
+        return 0;
+    memcpy(text, v->text, n);
+    text[n] = '\0';
+    got = snprintf(out, size, ",%s:%s", name->tag,
+                   lines_tag(value, sizeof(value) - name->n_name, text));
+    return got > 0 && (size_t)got < size ? (size_t)got : 0;
+}
+
+/* Own tags first: if there are too many, it is devices that are left out. */
+static void publish(struct env *e, const struct env_proc *p)
+{
+    char tags[CUDA_TAGS_BYTES + ENV_MAX_NAMES * 270];
+    const struct env_value *cuda = &p->v[WATCH_CUDA];
+    struct cuda_list list;
+    size_t n = 0;
+
+    if (e->opts.proctags == NULL)
+        return;
+    for (uint32_t i = WATCH_FIRST_OWN; i < e->opts.watch.n; i++)
+        n += add_watched(&e->opts.watch.v[i], &p->v[i], tags + n,
+                         sizeof(tags) - n);
+    if (e->opts.cuda_tags && cuda->known == ENV_IS_SET) {
+        cuda_parse(cuda->text, cuda->n, &e->devices, e->opts.semantics, &list);
+        tags[n] = ',';
+        n += 1 + cuda_tags(&list, &e->devices, is_by_bus(p), tags + n + 1,
+                           sizeof(tags) - n - 1);
+    }
+    if (proctags_set(e->opts.proctags, p->tgid, p->pid, tags + 1,
+                     n > 0 ? n - 1 : 0) != 0)
+        e->n_untagged++;
+}
+
+static void forget_tags(void *arg, struct env_proc *p)
+{
+    struct env *e = arg;
+
+    if (e->opts.proctags != NULL)
+        proctags_remove(e->opts.proctags, p->tgid, p->pid);
+}
+
+/* ---- Looking ------------------------------------------------------------ */
+
+static struct env_id id_of(const struct env *e, uint32_t pid, uint64_t ticks)
+{
+    return (struct env_id){
+        .tgid = e->same_ids ? pid : 0,
+        .pid = pid,
+        .start_ns = ticks * PROCFS_TICK_NS,
+    };
+}
+
+/* Its end is told from now on, and its children's. Fields: struct life_watch. */
+static void follow(struct env *e, uint32_t tgid)
+{
+    const struct {
+        uint32_t family, flags;
+    } nothing = {0, 0};
+
+    if (e->watched_fd >= 0 && tgid != 0)
+        (void)bpf_map_update_elem(e->watched_fd, &tgid, &nothing, BPF_NOEXIST);
+}
+
+static void put_values(struct env *e, struct env_proc *p,
+                       const struct environ_values *from,
+                       enum env_source source, uint64_t ts_ns)
+{
+    bool changed = false;
+
+    for (uint32_t i = 0; i < e->opts.watch.n; i++) {
+        const struct environ_value *v = &from->v[i];
+        bool was_known = p->v[i].known != ENV_UNKNOWN;
+
+        e->n_truncated += v->is_cut;
+        if (env_state_set(e->state, p, i, source, ts_ns,
+                          v->is_set ? ENV_IS_SET : ENV_IS_UNSET, v->text,
+                          v->n) != 0)
+            continue;
+        changed = true;
+        if (i == WATCH_CUDA && was_known)
+            env_changes_add(e->changes, p->cgid,
+                            v->is_set ? ENV_SET : ENV_UNSET);
+    }
+    if (changed || p->generation == 0)
+        publish(e, p);
+}
+
+static bool is_equal(const struct env *e)
+{
+    for (uint32_t i = 0; i < e->opts.watch.n; i++) {
+        const struct environ_value *a = &e->now.v[i], *b = &e->start.v[i];
+
+        if (a->is_set != b->is_set || a->n != b->n ||
+            memcmp(a->text, b->text, a->n) != 0)
+            return false;
+    }
+    return true;
+}
+
+static int read_live(struct env *e, int proc_fd)
+{
+    int rc = e->opts.live ? environ_read_live(e->images, proc_fd,
+                                              &e->opts.watch, &e->now)
+                          : -EOPNOTSUPP;
+
+    e->n_looks++;
+    e->n_look_errors += rc != 0;
+    return rc;
+}
+
+/* Dated back: a call that is going on has told us already, and not done it yet. */
+static uint64_t look_ns(void)
+{
+    return clock_mono_ns(&clock_real) - LOOK_DELAY_NS;
+}
+
+/* What a process has now. @keep: also one that has what it was started with. */
+static struct env_proc *look(struct env *e, uint32_t pid, bool keep)
+{
+    uint64_t ts_ns = look_ns(), ticks;
+    struct env_proc *p = NULL;
+    struct env_id id;
+    int fd = procfs_open(pid);
+    int live, start = -EOPNOTSUPP;
+
+    if (fd < 0)
+        return NULL;
+    if (procfs_start(fd, &ticks) != 0)
+        goto out;
+    id = id_of(e, pid, ticks);
+    p = env_state_find(e->state, &id);
+    live = read_live(e, fd);
+    if (p == NULL || live != 0)
+        start = environ_read_start(fd, &e->opts.watch, &e->start);
+    if (p == NULL && (keep || (live == 0 && start == 0 && !is_equal(e)))) {
+        p = env_state_get(e->state, &id);
+        if (p != NULL && p->cgid == 0 && e->cgroups != NULL)
+            p->cgid = cgroups_of_pid(e->cgroups, (int)pid);
+        follow(e, id.tgid);
+    }
+    if (p != NULL && live == 0)
+        put_values(e, p, &e->now, ENV_FROM_LIVE, ts_ns);
+    else if (p != NULL && start == 0 && p->generation == 0)
+        put_values(e, p, &e->start, ENV_FROM_START, 0);
+out:
+    (void)close(fd);
+    return p;
+}
+
+/* ---- What is put off ---------------------------------------------------- */
+
+static void put_off(struct env *e, enum delay delay, uint32_t pid)
+{
+    struct queue *q = &e->queues[delay];
+
+    if (pid == 0)
+        return;
+    if (q->n == QUEUE) {
+        e->n_put_off_lost++;
+        return;
+    }
+    q->jobs[(q->first + q->n++) & (QUEUE - 1)] = (struct job){
+        .at_ns = clock_mono_ns(&clock_real) + delays_ns[delay],
+        .pid = pid,
+    };
+}
+
+static void attached(struct env *e, uint32_t pid, unsigned flags)
+{
+    if ((flags & DISCOVER_MADE) == 0)
+        return;
+    put_off(e, DELAY_LOOK, pid);
+    if (e->same_ids)
+        follow(e, pid);
+}
+
+static void do_job(struct env *e, enum delay delay, uint32_t pid)
+{
+    if (delay == DELAY_LOOK)
+        (void)look(e, pid, false);
+    else if (e->attach != NULL)
+        attached(e, pid, discover_maps(e->discover, pid));
+}
+
+static bool lives(uint32_t pid)
+{
+    int fd = procfs_open(pid);
+    uint64_t ticks;
+    bool yes = fd >= 0 && procfs_start(fd, &ticks) == 0;
+
+    if (fd >= 0)
+        (void)close(fd);
+    return yes;
+}
+
+static void scan_one(void *arg, uint32_t pid)
+{
+    struct env *e = arg;
+
+    attached(e, pid, discover_maps(e->discover, pid));
+}
+
+/* Ends that nobody told us of; without probes, also what changed. */
+static void check_one(void *arg, struct env_proc *p)
+{
+    struct env *e = arg;
+    struct env_id id = {p->tgid, p->pid, p->start_ticks * PROCFS_TICK_NS};
+    uint64_t ticks = 0;
+    int fd;
+
+    if (p->gone_ns != 0 || p->pid == 0)
+        return;
+    fd = procfs_open(p->pid);
+    if (fd < 0 || procfs_start(fd, &ticks) != 0 || ticks != p->start_ticks)
+        env_state_exit(e->state, &id, clock_mono_ns(&clock_real));
+    else if (e->attach == NULL)
+        (void)look(e, p->pid, true);
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+static void rescan(struct env *e, uint64_t now_ns)
+{
+    e->rescan_ns = now_ns + e->opts.rescan_s * (uint64_t)CLOCK_NS_PER_S;
+    (void)cuda_devices_read(e->opts.root, &e->devices);
+    if (e->attach != NULL) {
+        discover_forget(e->discover);
+        attach_sweep(e->attach, lives);
+        attach_scan_begin(e->attach);
+        (void)procfs_each(scan_one, e);
+        attach_scan_end(e->attach);
+    }
+    env_state_each(e->state, check_one, e);
+}
+
+static uint64_t due(void *self, uint64_t now_ns)
+{
+    struct env *e = self;
+    uint64_t next_ns;
+
+    if (now_ns >= e->rescan_ns)
+        rescan(e, now_ns);
+    next_ns = e->rescan_ns;
+    for (int d = 0; d < N_DELAYS; d++) {
+        struct queue *q = &e->queues[d];
+
+        while (q->n > 0 && q->jobs[q->first].at_ns <= now_ns) {
+            uint32_t pid = q->jobs[q->first].pid;
+
+            q->first = (q->first + 1) & (QUEUE - 1);
+            q->n--;
+            do_job(e, (enum delay)d, pid);
+        }
+    }
+    for (int d = 0; d < N_DELAYS; d++) {
+        const struct queue *q = &e->queues[d];
+
+        if (q->n > 0 && q->jobs[q->first].at_ns < next_ns)
+            next_ns = q->jobs[q->first].at_ns;
+    }
+    return next_ns;
+}
+
+/* ---- Records ------------------------------------------------------------ */
+
+static void on_env(struct env *e, const struct event_env *ev)
+{
+    struct env_proc *p = NULL;
+    int rc = env_state_event(e->state, ev, &p);
+
+    e->n_truncated += (ev->flags & ENV_TRUNCATED) != 0;
+    if (rc == ENV_LOOK)
+        put_off(e, DELAY_LOOK, ev->ns_tgid);
+    if (rc != 0)
+        return;
+    if (ev->name_idx == WATCH_CUDA || ev->op == ENV_CLEAR)
+        env_changes_add(e->changes, ev->hdr.cgid, (enum event_env_op)ev->op);
+    follow(e, ev->hdr.tgid);
+    publish(e, p);
+}
+
+static void on_fork(struct env *e, const struct event_process *ev)
+{
+    struct env_id id = {ev->hdr.tgid, ev->ns_tgid, ev->start_ns};
+    struct env_proc *p = env_state_fork(e->state, &id, ev->ppid, ev->hdr.cgid);
+
+    if (p != NULL)
+        publish(e, p);
+    if (e->attach == NULL || ev->ns_tgid == 0)
+        return;
+    if (e->same_ids)
+        attach_fork(e->attach, ev->ppid, ev->ns_tgid);
+    else
+        attached(e, ev->ns_tgid, discover_maps(e->discover, ev->ns_tgid));
+}
+
+/* The environment of a new program is that of its start, at this moment. */
+static void on_exec(struct env *e, const struct event_process *ev)
+{
+    struct env_id id = {ev->hdr.tgid, ev->ns_tgid, ev->start_ns};
+    struct env_proc *p;
+    unsigned flags;
+    int fd;
+
+    if (ev->ns_tgid == 0)
+        return;
+    if (e->attach != NULL) {
+        attach_renew_begin(e->attach, ev->ns_tgid);
+        flags = discover_exec(e->discover, ev->ns_tgid);
+        attach_renew_end(e->attach, ev->ns_tgid);
+        attached(e, ev->ns_tgid, flags);
+        for (int delay = DELAY_MAPS_1; delay <= DELAY_MAPS_3; delay++) {
+            if ((flags & (DISCOVER_STATIC | DISCOVER_SEEN)) == 0)
+                put_off(e, (enum delay)delay, ev->ns_tgid);
+        }
+    }
+    p = env_state_exec(e->state, &id, ev->hdr.ts_ns);
+    fd = p != NULL ? procfs_open(ev->ns_tgid) : -1;
+    if (fd >= 0) {
+        if (environ_read_start(fd, &e->opts.watch, &e->start) == 0)
+            put_values(e, p, &e->start, ENV_FROM_START, ev->hdr.ts_ns);
+        (void)close(fd);
+    }
+    if (p != NULL)
+        publish(e, p);
+}
+
+static void on_end(struct env *e, const struct event_exit *ev)
+{
+    struct env_id id = {ev->hdr.tgid, ev->ns_tgid, ev->start_ns};
+
+    if (e->attach != NULL && ev->ns_tgid != 0)
+        attach_release(e->attach, ev->ns_tgid);
+    env_state_exit(e->state, &id, clock_mono_ns(&clock_real));
+}
+
+static void event(void *self, const struct event_hdr *ev)
+{
+    struct env *e = self;
+
+    switch ((enum event_type)ev->type) {
+    case EVENT_ENV:
+        on_env(e, (const struct event_env *)(const void *)ev);
+        break;
+    case EVENT_FORK:
+        on_fork(e, (const struct event_process *)(const void *)ev);
+        break;
+    case EVENT_EXEC:
+        on_exec(e, (const struct event_process *)(const void *)ev);
+        break;
+    case EVENT_EXIT:
+        on_end(e, (const struct event_exit *)(const void *)ev);
+        break;
+    case EVENT_CGROUP: /* all its processes are gone */
+        if (e->attach != NULL &&
+            ((const struct event_cgroup *)(const void *)ev)->op ==
+                CGROUP_REMOVED)
+            attach_sweep(e->attach, lives);
+        break;
+    case EVENT_NONE:
+    case EVENT_ACTIVE:
+    case EVENT_RUNQ:
+    case EVENT_DROP:
+    case EVENT_N_TYPES:
+        break;
+    }
+}
+
+/* ---- Values ------------------------------------------------------------- */
+
+static void asked(void *arg, enum proctags_space space, uint32_t number)
+{
+    struct env *e = arg;
+    struct env_proc *p = space == PROCTAGS_PID
+                             ? env_state_by_pid(e->state, number)
+                             : env_state_by_tgid(e->state, number);
+
+    if (p == NULL && (space == PROCTAGS_PID || e->same_ids))
+        p = look(e, number, true);
+    if (p != NULL)
+        publish(e, p);
+}
+
+static void count_visible(void *arg, struct env_proc *p)
+{
+    struct env *e = arg;
+    const struct env_value *v = &p->v[WATCH_CUDA];
+    struct cuda_list list;
+
+    if (p->gone_ns != 0 || v->known != ENV_IS_SET)
+        return;
+    cuda_parse(v->text, v->n, &e->devices, e->opts.semantics, &list);
+    env_changes_visible(e->changes, p->cgid,
+                        list.is_all ? e->devices.n : list.n);
+}
+
+static void add_count(struct lines *out, const char *name, uint64_t n)
+{
+    if (n > 0)
+        lines_add(out, name, (double)n, "c", "");
+}
+
+static void collect_own(struct env *e, struct lines *out)
+{
+    struct attach_counts c = e->told;
+
+    if (e->attach != NULL)
+        attach_count(e->attach, &c);
+    lines_add(out, "retriever.ebpf.env.attached_inodes", c.n_attached, "g", "");
+    lines_add(out, "retriever.ebpf.env.processes",
+              (double)env_state_n(e->state), "g", "");
+    add_count(out, "retriever.ebpf.env.attach_errors",
+              c.n_errors - e->told.n_errors);
+    add_count(out, "retriever.ebpf.env.no_room",
+              c.n_full - e->told.n_full + e->n_put_off_lost + e->n_untagged);
+    add_count(out, "retriever.ebpf.env.truncated", e->n_truncated);
+    add_count(out, "retriever.ebpf.env.live_reads", e->n_looks);
+    add_count(out, "retriever.ebpf.env.live_read_errors", e->n_look_errors);
+    e->told = c;
+    e->n_put_off_lost = e->n_untagged = 0;
+    e->n_truncated = e->n_looks = e->n_look_errors = 0;
+}
+
+static void stop(struct env *e)
+{
+    discover_close(e->discover);
+    attach_close(e->attach);
+    e->discover = NULL;
+    e->attach = NULL;
+    e->told.n_attached = 0;
+}
+
+/* The last time, too, probes are left to close(): each takes a grace period of the
+ * kernel to remove, and what they tell from now on changes no value. */
+static void collect(void *self, struct lines *out, bool last)
+{
+    struct env *e = self;
+
+    (void)last;
+    if (e->opts.proctags != NULL)
+        proctags_asked(e->opts.proctags, asked, e);
+    env_state_expire(e->state, clock_mono_ns(&clock_real));
+    env_state_each(e->state, count_visible, e);
+    env_changes_collect(e->changes, e->cgroups, out);
+    collect_own(e, out);
+}
+
+static void close_all(void *self)
+{
+    struct env *e = self;
+
+    if (e == NULL)
+        return;
+    stop(e);
+    env_state_close(e->state);
+    env_changes_close(e->changes);
+    images_close(e->images);
+    free(e);
+}
+
+/* ---- Opening ------------------------------------------------------------ */
+
+static uint32_t own_pid_ns(void)
+{
+    struct stat st;
+
+    return stat("/proc/self/ns/pid", &st) == 0 ? (uint32_t)st.st_ino : 0;
+}
+
+static int open_probes(struct env *e, const struct feature_env *env,
+                       struct loader_cause *cause)
+{
+    struct attach_opts o = {
+        .events_fd = env->events_fd,
+        .control_fd = env->events_control_fd,
+        .stats_fd = env->events_stats_fd,
+        .max_inodes = e->opts.max_inodes,
+        .best = e->opts.best,
+        .config = {.ns_inum = own_pid_ns(),
+                   .own_tgid = env->own_tgid,
+                   .subsys =
+                       env->cgroups != NULL ? cgroups_subsys(env->cgroups) : -1,
+                   .n_names = e->opts.watch.n},
+    };
+    int rc;
+
+    if (env->events_fd < 0) {
+        (void)snprintf(cause->why, sizeof(cause->why),
+                       "there is no ring for events: only looks are left");
+        (void)snprintf(cause->reason, sizeof(cause->reason), "no_ring");
+        return LOADER_REFUSED;
+    }
+    for (uint32_t i = 0; i < e->opts.watch.n; i++)
+        memcpy(o.config.names[i], e->opts.watch.v[i].name, ENV_NAME_BYTES);
+    rc = attach_create(&e->attach, &o, cause);
+    if (rc == 0)
+        rc = discover_create(&e->discover, e->images, e->attach);
+    return rc;
+}
+
+/* Nothing could be attached at all: that is a refusal, not many errors. */
+static int check_probes(struct env *e, struct loader_cause *cause)
+{
+    struct attach_counts c;
+
+    attach_count(e->attach, &c);
+    if (c.n_attached > 0 || c.n_errors == 0)
+        return 0;
+    *cause = *attach_cause(e->attach);
+    return LOADER_REFUSED;
+}
+
+static int open_all(void **self, const struct feature_env *env,
+                    struct loader_cause *cause)
+{
+    struct env *e;
+    int rc;
+
+    if (own_opts(env)->off) {
+        (void)snprintf(cause->why, sizeof(cause->why),
+                       "ebpf.env.enabled is false");
+        (void)snprintf(cause->reason, sizeof(cause->reason), LOADER_DISABLED);
+        return LOADER_REFUSED;
+    }
+    e = calloc(1, sizeof(*e));
+    if (e == NULL)
+        return -ENOMEM;
+    e->opts = *own_opts(env);
+    e->cgroups = env->cgroups;
+    e->watched_fd = env->watched_fd;
+    e->same_ids = own_pid_ns() == INITIAL_PID_NS;
+    rc = images_create(&e->images);
+    if (rc == 0)
+        rc = env_state_create(&e->state, forget_tags, e);
+    if (rc == 0)
+        rc = env_changes_create(&e->changes);
+    if (rc == 0)
+        rc = open_probes(e, env, cause);
+    if (rc == 0) {
+        rescan(e, clock_mono_ns(&clock_real));
+        rc = check_probes(e, cause);
+    }
+    if (rc == LOADER_REFUSED && e->opts.live) {
+        stop(e); /* looking at processes is left */
+        rescan(e, clock_mono_ns(&clock_real));
+        rc = 0;
+    }
+    if (rc != 0) {
+        close_all(e);
+        return rc;
+    }
+    if (e->attach != NULL)
+        log_debug(MODULE, "attached mode=%s",
+                  attach_mode_name(attach_mode_of(e->attach)));
+    *self = e;
+    return 0;
+}
+
+const struct feature env_feature = {
+    .name = "env",
+    .what = "CUDA_VISIBLE_DEVICES and other variables as they change",
+    .open = open_all,
+    .event = event,
+    .collect = collect,
+    .due = due,
+    .close = close_all,
+};
