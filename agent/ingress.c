@@ -30,11 +30,21 @@ int ingress_init(struct ingress *g)
     uint32_t n = g->landing->n_conns;
 
     g->fd_limit = fd_limit();
-    for (uint32_t i = 0; i < g->sockets->n; i++)
-        g->socket_ids[i] = ingress_socket_id(&g->sockets->entries[i]);
+    for (uint32_t i = 0; i < g->sockets->n; i++) {
+        const struct socket_entry *e = &g->sockets->entries[i];
+        int want = g->proctags != NULL;
+
+        g->socket_ids[i] = ingress_socket_id(e);
+        if (e->kind == SOCKET_UNIXGRAM)
+            (void)setsockopt(e->fd, SOL_SOCKET, SO_PASSCRED, &want,
+                             sizeof(want));
+    }
+    g->landing->batch->wants_senders = g->proctags != NULL;
     g->free_conns = calloc(n + 1, sizeof(*g->free_conns));
     g->conn_data_ns = calloc(n + 1, sizeof(*g->conn_data_ns));
-    if (g->free_conns == NULL || g->conn_data_ns == NULL) {
+    g->conn_pids = calloc(n + 1, sizeof(*g->conn_pids));
+    if (g->free_conns == NULL || g->conn_data_ns == NULL ||
+        g->conn_pids == NULL || origin_init(&g->origin, g->proctags) != 0) {
         ingress_fini(g);
         return -ENOMEM;
     }
@@ -45,8 +55,11 @@ void ingress_fini(struct ingress *g)
 {
     free(g->free_conns);
     free(g->conn_data_ns);
+    free(g->conn_pids);
+    origin_fini(&g->origin);
     g->free_conns = NULL;
     g->conn_data_ns = NULL;
+    g->conn_pids = NULL;
 }
 
 void ingress_conn_freed(struct ingress *g, uint32_t conn)
@@ -90,11 +103,19 @@ int64_t ingress_now_s(struct ingress *g)
 
 /* ---- Datagrams --------------------------------------------------------- */
 
-/* Slots from the position on that hold a datagram which the kernel did not cut. */
-static uint32_t list_slots(const struct ingress *g,
+static struct view tags_of(struct ingress *g, uint32_t sender)
+{
+    return origin_tags(&g->origin, PROCTAGS_PID, sender);
+}
+
+/* Slots from the position on that hold a datagram which the kernel did not cut, of
+ * one sender if that has tags, which are set. */
+static uint32_t list_slots(struct ingress *g,
                            struct ingest_record r[INGEST_AHEAD])
 {
     const struct landing_batch *b = g->landing->batch;
+    struct view tags = {0};
+    uint32_t first = 0;
     uint32_t n = 0;
 
     for (uint32_t i = b->pos.record; i < LANDING_SLOTS && n < INGEST_AHEAD;
@@ -102,6 +123,18 @@ static uint32_t list_slots(const struct ingress *g,
         if (b->msgs[i].msg_len == LANDING_EMPTY ||
             (b->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) != 0)
             break;
+        if (b->wants_senders) {
+            uint32_t sender = landing_sender(g->landing, i);
+
+            if (n > 0 && sender != first &&
+                (tags.n > 0 || tags_of(g, sender).n > 0))
+                break;
+            if (n == 0) {
+                first = sender;
+                tags = tags_of(g, sender);
+                agg_set_origin(g->ingest.agg, tags);
+            }
+        }
         r[n++] = (struct ingest_record){
             .packet = (const char *)landing_slot(g->landing, i),
             .n = b->msgs[i].msg_len,
@@ -131,6 +164,8 @@ static void apply_slot(struct ingress *g, enum transport t, int64_t now_s)
     if ((b->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) != 0)
         flags = INGEST_TRUNCATED;
     l->head->working = i;
+    if (b->wants_senders)
+        agg_set_origin(g->ingest.agg, tags_of(g, landing_sender(l, i)));
     ingest_packet(&g->ingest, &b->pos, i + 1, (const char *)landing_slot(l, i),
                   b->msgs[i].msg_len, t, flags, now_s);
 }
@@ -156,6 +191,7 @@ static void apply_batch(struct ingress *g)
             ingress_note_offender(g, b->source);
     }
     l->head->applying = LANDING_NOTHING;
+    agg_set_origin(g->ingest.agg, (struct view){0});
 }
 
 enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,

@@ -14,6 +14,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/spsc.h"
 #include "agent/landing.h"
+#include "agent/origin.h"
 #include "agent/sockets.h"
 
 /** Something worth a log line; the reader never writes logs itself. */
@@ -65,7 +66,10 @@ struct ingress {
     struct ingress_watch watch;
     uint32_t stream_idle_s; /* 0 = never */
 
+    struct proctags *proctags; /* NULL = processes have no tags */
+    struct origin origin;
     uint32_t socket_ids[SOCKETS_MAX]; /* inodes; 0 = no datagram socket */
+    uint32_t *conn_pids;              /* of the other end; 0 = not known */
     uint32_t *free_conns;             /* stack of free indices */
     uint32_t n_free;
     uint64_t *conn_data_ns; /* last bytes of each connection */

@@ -91,6 +91,28 @@ static void end_bad_length(struct ingress *g, uint32_t conn, uint32_t len,
 
 /* ---- Frames ------------------------------------------------------------ */
 
+#define PID_UNKNOWN UINT32_MAX
+
+/* Of the process that connected; who got the socket from it sends in its name. */
+static struct view tags_of(struct ingress *g, uint32_t conn)
+{
+    struct ucred peer = {0};
+    socklen_t n = sizeof(peer);
+
+    if (g->proctags == NULL)
+        return (struct view){0};
+    if (g->conn_pids[conn] == 0) {
+        g->conn_pids[conn] = PID_UNKNOWN;
+        if (getsockopt(g->landing->conns[conn].fd, SOL_SOCKET, SO_PEERCRED,
+                       &peer, &n) == 0 &&
+            peer.pid > 0)
+            g->conn_pids[conn] = (uint32_t)peer.pid;
+    }
+    if (g->conn_pids[conn] == PID_UNKNOWN)
+        return (struct view){0};
+    return origin_tags(&g->origin, PROCTAGS_PID, g->conn_pids[conn]);
+}
+
 bool ingress_stream_apply(struct ingress *g, uint32_t conn)
 {
     struct landing *l = g->landing;
@@ -100,6 +122,7 @@ bool ingress_stream_apply(struct ingress *g, uint32_t conn)
     enum transport t = transport_of(g, &l->conns[conn]);
     int64_t now_s = ingress_now_s(g);
 
+    agg_set_origin(g->ingest.agg, tags_of(g, conn));
     l->head->applying = LANDING_CONN + conn;
     while (filled - st->pos.record >= HEADER_BYTES) {
         uint32_t at = st->pos.record;
@@ -107,6 +130,7 @@ bool ingress_stream_apply(struct ingress *g, uint32_t conn)
 
         if (len == 0 || len > l->max_frame_bytes) {
             l->head->applying = LANDING_NOTHING;
+            agg_set_origin(g->ingest.agg, (struct view){0});
             end_bad_length(g, conn, len, half + at, filled - at);
             return false;
         }
@@ -116,6 +140,7 @@ bool ingress_stream_apply(struct ingress *g, uint32_t conn)
                       (const char *)half + at + HEADER_BYTES, len, t, 0, now_s);
     }
     l->head->applying = LANDING_NOTHING;
+    agg_set_origin(g->ingest.agg, (struct view){0});
     ingress_note_offender(g, l->conns[conn].listener);
     return true;
 }
@@ -240,6 +265,7 @@ static void take(struct ingress *g, uint32_t source, int fd)
     g->n_free--;
     g->n_live++;
     g->conn_data_ns[i] = clock_mono_ns(&clock_real);
+    g->conn_pids[i] = 0;
     (void)ingress_stream_watch(g, i);
 }
 

@@ -45,11 +45,23 @@ static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
     return i < g->sockets->n ? i : SOCKETS_MAX;
 }
 
-/* Records of one transport from @pos on. Returns how many; *end: behind them. */
-static uint32_t list(const struct ingress *g, uint64_t pos, uint64_t end,
+/* Tags of the process that sent @r; over UDP the number is not dependable. */
+static struct view tags_of(struct ingress *g, const struct tap_record *r,
+                           uint32_t source)
+{
+    if (g->sockets->entries[source].kind != SOCKET_UNIXGRAM)
+        return (struct view){0};
+    return origin_tags(&g->origin, PROCTAGS_TGID, r->tgid);
+}
+
+/* Records from @pos on that have one transport, and one sender if that has tags,
+ * which are set. Returns how many. */
+static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
                      struct ingest_record r[INGEST_AHEAD],
                      uint32_t sources[INGEST_AHEAD])
 {
+    struct view tags = {0};
+    uint32_t tgid = 0;
     uint32_t n = 0;
 
     while (n < INGEST_AHEAD && pos < end) {
@@ -67,6 +79,16 @@ static uint32_t list(const struct ingress *g, uint64_t pos, uint64_t end,
              g->sockets->entries[sources[n]].transport !=
                  g->sockets->entries[sources[0]].transport))
             break;
+        if (n > 0 && record->tgid != tgid && tags.n > 0)
+            break;
+        if (n == 0) {
+            tgid = record->tgid;
+            tags = tags_of(g, record, sources[n]);
+            agg_set_origin(g->ingest.agg, tags);
+        } else if (record->tgid != tgid &&
+                   tags_of(g, record, sources[n]).n > 0) {
+            break;
+        }
         r[n++] = (struct ingest_record){
             .packet = (const char *)(record + 1),
             .n = record->n_bytes,
@@ -101,6 +123,7 @@ static void apply_one(struct ingress *g, struct stretch *st, const void *record,
         return;
     }
     l->head->working = t->pos.record;
+    agg_set_origin(g->ingest.agg, tags_of(g, r, source));
     ingest_packet(&g->ingest, &t->pos, (uint32_t)next, (const char *)(r + 1),
                   r->n_bytes, g->sockets->entries[source].transport, 0, now_s);
     if (__builtin_expect(g->ingest.has_offender, 0))
@@ -200,6 +223,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
         }
     }
     l->head->applying = LANDING_NOTHING;
+    agg_set_origin(g->ingest.agg, (struct view){0});
     n_all += st.n;
     if (pos < end && rc == RING_EMPTY)
         pos = next; /* what was withdrawn gives its room back, too */

@@ -78,6 +78,7 @@ static void init_batch(struct landing_batch *b, unsigned char *slots,
         b->iovs[i].iov_len = buffer_bytes;
         b->msgs[i].msg_hdr.msg_iov = &b->iovs[i];
         b->msgs[i].msg_hdr.msg_iovlen = 1;
+        b->msgs[i].msg_hdr.msg_control = b->controls[i];
         b->msgs[i].msg_len = LANDING_EMPTY;
     }
 }
@@ -162,13 +163,29 @@ void landing_arm(struct landing *l, uint32_t source)
 {
     struct landing_batch *b = l->batch;
 
-    for (uint32_t i = 0; i < LANDING_SLOTS; i++)
+    for (uint32_t i = 0; i < LANDING_SLOTS; i++) {
         b->msgs[i].msg_len = LANDING_EMPTY;
+        b->msgs[i].msg_hdr.msg_controllen =
+            b->wants_senders ? LANDING_CONTROL_BYTES : 0;
+    }
     in_order();
     b->pos = (struct ingest_pos){0, 0};
     b->source = source;
     b->seq++;
     in_order();
+}
+
+uint32_t landing_sender(const struct landing *l, uint32_t i)
+{
+    struct msghdr *h = &l->batch->msgs[i].msg_hdr;
+    const struct cmsghdr *c = CMSG_FIRSTHDR(h);
+    struct ucred who;
+
+    if (c == NULL || c->cmsg_level != SOL_SOCKET ||
+        c->cmsg_type != SCM_CREDENTIALS || c->cmsg_len < CMSG_LEN(sizeof(who)))
+        return 0;
+    memcpy(&who, CMSG_DATA(c), sizeof(who));
+    return who.pid > 0 ? (uint32_t)who.pid : 0;
 }
 
 /* ---- The tap's ring ----------------------------------------------------- */

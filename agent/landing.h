@@ -25,6 +25,7 @@
 #define LANDING_EMPTY (~0u) /* msg_len before the kernel has set it */
 #define LANDING_SLOTS 64
 #define LANDING_SOURCES 32 /* datagram sockets and listeners */
+#define LANDING_CONTROL_BYTES CMSG_SPACE(sizeof(struct ucred))
 
 /** Datagrams of one recvmmsg call. In shared memory, as is all it points to. */
 struct landing_batch {
@@ -35,6 +36,8 @@ struct landing_batch {
     unsigned char *slots;  /* LANDING_SLOTS * slot_bytes */
     struct mmsghdr msgs[LANDING_SLOTS];
     struct iovec iovs[LANDING_SLOTS];
+    bool wants_senders; /* their process numbers, where sockets tell them */
+    _Alignas(8) unsigned char controls[LANDING_SLOTS][LANDING_CONTROL_BYTES];
 };
 
 /** One receive call of a stream connection and what lies before it in the same
@@ -140,6 +143,10 @@ static inline unsigned char *landing_slot(const struct landing *l, uint32_t i)
 {
     return l->batch->slots + (size_t)i * l->batch->slot_bytes;
 }
+
+/** Process number of who sent the datagram in slot @i, as this process sees it; 0 =
+ *  not told. */
+uint32_t landing_sender(const struct landing *l, uint32_t i);
 
 /* ---- The tap's ring ----------------------------------------------------- */
 

@@ -413,6 +413,7 @@ static void *run(void *arg)
         arm_tick(r);
         take_orders(r);
         reader_tap_turn(r);
+        reader_kernel_ask(r);
         flush_events(r);
         reader_publish(r);
         pace(r);
@@ -510,6 +511,7 @@ static int init_ingress(struct reader *r, uint64_t encoded_seq)
     g->sockets = o->sockets;
     g->clock = o->clock;
     g->notes = &r->notes;
+    g->proctags = o->proctags;
     g->watch = (struct ingress_watch){r, watch_conn, unwatch_conn};
     g->stream_idle_s = o->stream_idle_s;
     if (encoded_seq > 0)

@@ -80,6 +80,7 @@ struct reader_opts {
     struct process_clock *clock;
     struct kernel_link *kernel; /* to the kernel thread; NULL = there is none */
     uint32_t stream_idle_s;     /* 0 = never */
+    struct proctags *proctags;  /* tags of senders; NULL = none */
     uint32_t n_keep_conns; /* connections of stored listeners that the drain
                                   leaves open at most, at the end of a frame */
     struct priority_request priority;

@@ -48,6 +48,15 @@ void reader_kernel_apply(struct reader *r)
     kernel_link_took_packets(r->opts.kernel);
 }
 
+void reader_kernel_ask(struct reader *r)
+{
+    if (!r->g.origin.asked)
+        return;
+    r->g.origin.asked = false;
+    if (r->opts.kernel != NULL)
+        kernel_link_ring(r->opts.kernel->kernel_bell);
+}
+
 /* ---- Records ------------------------------------------------------------ */
 
 /* False: there was no room for it. */

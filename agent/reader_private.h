@@ -144,6 +144,8 @@ int reader_kernel_init(struct reader *r);
 void reader_kernel_fini(struct reader *r);
 /** Take the packets of lines that are there. */
 void reader_kernel_apply(struct reader *r);
+/** Somebody new sends: have the kernel thread find out who. */
+void reader_kernel_ask(struct reader *r);
 /** Kernel events end: hand on those that are in the ring. */
 void reader_kernel_drain(struct reader *r);
 

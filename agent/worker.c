@@ -402,6 +402,18 @@ static bool forbids_kernel(const struct worker_env *env,
 }
 
 /* Without it the agent does all the rest. */
+/* Without tags to give nobody looks at who sends. */
+static void make_proctags(struct worker *w)
+{
+    struct env_opts *o = &w->wiring.features.env;
+
+    if (o->off || (!o->cuda_tags && w->env->config->ebpf_env_watch.n == 0))
+        return;
+    if (proctags_create(&w->proctags) != 0)
+        log_warn(MODULE, "no memory for tags of processes: they get none");
+    o->proctags = w->proctags;
+}
+
 static void make_kernel(struct worker *w)
 {
     const struct worker_env *env = w->env;
@@ -428,9 +440,12 @@ static void make_kernel(struct worker *w)
                       w->kernel_off.why, w->kernel_off.remedy);
         return;
     }
+    make_proctags(w);
     rc = kernel_create(&w->kernel, &opts);
     if (rc == 0)
         return;
+    proctags_close(w->proctags); /* nobody would write it */
+    w->proctags = NULL;
     loader_explain(&w->kernel_off, "its memory was not made", rc);
     log_warn(MODULE, "kernel metrics are off: %s", w->kernel_off.why);
 }
@@ -457,6 +472,7 @@ static int start_reader(struct worker *w)
         .drop_checks = !c->enable_checks,
         .quiet_rejects = c->dogstatsd_disable_verbose_logs,
         .clock = &env->sup->clock,
+        .proctags = w->proctags,
         .kernel = kernel_link_of(w->kernel),
         .stream_idle_s = c->stream_idle_s,
         .n_keep_conns = env->n_keep_conns,
@@ -623,6 +639,7 @@ int worker_main(const struct worker_env *env)
     store_close(w->store);
     wiring_fini(&w->wiring);
     losses_fini(&w->losses);
+    proctags_close(w->proctags);
     rc = w->exit_status;
     free(w);
     return rc;

@@ -58,6 +58,7 @@ struct worker {
     struct losses losses;
     struct parts *parts;
     struct forwarder *forwarder;
+    struct proctags *proctags; /* of senders; NULL = nobody finds out */
     struct tapping tapping;
     struct control *control;
     struct health *health;

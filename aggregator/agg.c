@@ -169,11 +169,26 @@ int agg_create(struct agg **out, struct region *r, const struct agg_config *cfg)
         rc = lay_out(a);
     if (rc != 0)
         goto out;
+    memcpy(a->spelling_seed, a->head->seed, sizeof(a->spelling_seed));
     *out = a;
     a = NULL; /* handed over */
 out:
     agg_close(a);
     return rc == REGION_FULL ? -ENOSPC : rc;
+}
+
+void agg_set_origin(struct agg *a, struct view tags)
+{
+    const uint64_t *seed = a->head->seed;
+    struct hash128 h = {0, 0};
+
+    if (tags.n == 0 && a->origin.n == 0)
+        return;
+    if (tags.n > 0)
+        h = hash_bytes(tags.p, tags.n, seed[0]);
+    a->origin = tags;
+    a->spelling_seed[0] = seed[0] ^ h.lo;
+    a->spelling_seed[1] = seed[1] ^ h.hi;
 }
 
 bool agg_peek(const struct region *r, struct ingest_counts *counts,

@@ -121,6 +121,11 @@ void agg_begin(struct agg *a, int64_t now_s);
 #define AGG_MAX_VALUES 256 /* of one call; ingest.c cuts longer lines */
 enum dsd_result agg_sample(struct agg *a, const struct sample *s);
 
+/** Tags "a:b,c:d" of the process that sends what comes next; each of its metrics gets
+ *  them beside its own. Borrowed until the next call; n = 0: none. Costs nothing per
+ *  line: the same line of two origins is two spellings. */
+void agg_set_origin(struct agg *a, struct view tags);
+
 /** As agg_sample() for a sample without timestamp whose context is known from
  *  context_find() in this transaction; NULL: it is looked up. */
 struct context;

@@ -231,11 +231,18 @@ static struct context *enter_overflow(struct agg *a, struct view name,
     return c;
 }
 
+/* Whoever sends: one overflow series per metric. */
+static struct hash128 overflow_hash(const struct agg *a, struct view name,
+                                    unsigned class)
+{
+    return hash_spelling(name, (struct view){0}, class | a->own, a->head->seed);
+}
+
 struct context *context_overflow(struct agg *a, const struct sample *s,
                                  enum cell_kind kind)
 {
     unsigned class = SPELLING_OVERFLOW + (unsigned)kind;
-    struct hash128 h = context_hash(a, s->name, (struct view){0}, class);
+    struct hash128 h = overflow_hash(a, s->name, class);
     struct context *c = context_find(a, h);
 
     if (c == NULL && a->head->n_overflow < overflow_limit(a) + KIND_N)
@@ -253,8 +260,7 @@ int context_init(struct agg *a)
         struct context *c =
             enter_overflow(a, v, (enum cell_kind)kind,
                            CONTEXT_OVERFLOW | CONTEXT_PINNED,
-                           context_hash(a, v, (struct view){0},
-                                        SPELLING_OVERFLOW + kind));
+                           overflow_hash(a, v, SPELLING_OVERFLOW + kind));
 
         if (c != &a->contexts[1 + kind])
             return -1;

@@ -28,7 +28,7 @@ enum cell_kind context_kind(unsigned spelling_class);
 static inline struct hash128 context_hash(const struct agg *a, struct view name,
                                           struct view tags, unsigned class)
 {
-    return hash_spelling(name, tags, class | a->own, a->head->seed);
+    return hash_spelling(name, tags, class | a->own, a->spelling_seed);
 }
 
 /** The first slot that may hold a spelling: to be asked for ahead of its use. */

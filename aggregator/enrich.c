@@ -141,6 +141,21 @@ static bool is_internal(struct view tag)
            STARTS(tag, "dd.internal.jmx_check_name:");
 }
 
+/* As our own thread wrote them: nothing in them steers the agent. */
+static void add_origin(struct agg *a)
+{
+    const char *at = a->origin.p;
+    const char *end = at + a->origin.n;
+
+    while (at < end) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        const char *stop = comma != NULL ? comma : end;
+
+        add_tag(a, (struct view){at, (uint32_t)(stop - at)});
+        at = stop + 1;
+    }
+}
+
 void enrich_tags(struct agg *a, struct enriched *out, struct view raw)
 {
     struct enrich_scratch *s = a->scratch;
@@ -162,6 +177,7 @@ void enrich_tags(struct agg *a, struct enriched *out, struct view raw)
     }
     for (uint32_t i = 0; i < a->cfg.n_tags; i++)
         add_tag(a, a->cfg.tags[i]);
+    add_origin(a);
     settle_tags(a);
     out->host = enrich_text(a, host, ENRICH_MAX_HOST_BYTES,
                             &a->head->counts.clipped_hosts);

@@ -390,9 +390,11 @@ struct agg {
     uint64_t pending_aggregated, pending_folded, pending_stamped, pending_lost;
     /* Not state: may be lost at any time. */
     int64_t now_s;
-    int64_t refused_s; /* the second in which room was refused */
-    bool low;          /* some pool wants to grow */
-    unsigned own;      /* SPELLING_OWN while lines of our own are applied */
+    int64_t refused_s;  /* the second in which room was refused */
+    bool low;           /* some pool wants to grow */
+    unsigned own;       /* SPELLING_OWN while lines of our own are applied */
+    struct view origin; /* see agg_set_origin() */
+    uint64_t spelling_seed[2]; /* the region's, and the origin in it */
 };
 
 static inline struct blob *blob_at(const struct agg *a, uint32_t ref)

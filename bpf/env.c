@@ -328,11 +328,26 @@ static void rescan(struct env *e, uint64_t now_ns)
     env_state_each(e->state, check_one, e);
 }
 
+static void asked(void *arg, enum proctags_space space, uint32_t number)
+{
+    struct env *e = arg;
+    struct env_proc *p = space == PROCTAGS_PID
+                             ? env_state_by_pid(e->state, number)
+                             : env_state_by_tgid(e->state, number);
+
+    if (p == NULL && (space == PROCTAGS_PID || e->same_ids))
+        p = look(e, number, true);
+    if (p != NULL)
+        publish(e, p);
+}
+
 static uint64_t due(void *self, uint64_t now_ns)
 {
     struct env *e = self;
     uint64_t next_ns;
 
+    if (e->opts.proctags != NULL)
+        proctags_asked(e->opts.proctags, asked, e);
     if (now_ns >= e->rescan_ns)
         rescan(e, now_ns);
     next_ns = e->rescan_ns;
@@ -462,19 +477,6 @@ static void event(void *self, const struct event_hdr *ev)
 }
 
 /* ---- Values ------------------------------------------------------------- */
-
-static void asked(void *arg, enum proctags_space space, uint32_t number)
-{
-    struct env *e = arg;
-    struct env_proc *p = space == PROCTAGS_PID
-                             ? env_state_by_pid(e->state, number)
-                             : env_state_by_tgid(e->state, number);
-
-    if (p == NULL && (space == PROCTAGS_PID || e->same_ids))
-        p = look(e, number, true);
-    if (p != NULL)
-        publish(e, p);
-}
 
 static void count_visible(void *arg, struct env_proc *p)
 {

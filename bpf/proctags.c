@@ -36,6 +36,7 @@ struct proctags {
     struct slot slots[PROCTAGS_MAX_PROCS];
     _Atomic uint32_t asked[PROCTAGS_N_SPACES][PROCTAGS_MAX_ASKED];
     _Atomic uint32_t any_asked;
+    _Atomic uint64_t version;
     _Atomic uint32_t n;
     uint32_t next_slot; /* where to look for a free one */
     uint32_t n_ids[PROCTAGS_N_SPACES];
@@ -160,6 +161,12 @@ static void free_one(struct proctags *t, struct slot *s)
     atomic_fetch_sub_explicit(&t->n, 1, memory_order_relaxed);
 }
 
+/* Behind the change: who saw the old version looks again. */
+static void changed(struct proctags *t)
+{
+    atomic_fetch_add_explicit(&t->version, 1, memory_order_release);
+}
+
 void proctags_remove(struct proctags *t, uint32_t tgid, uint32_t pid)
 {
     struct slot *s = own_slot(t, tgid, pid);
@@ -168,6 +175,7 @@ void proctags_remove(struct proctags *t, uint32_t tgid, uint32_t pid)
     forget_word(t, PROCTAGS_PID, pid);
     if (s != NULL)
         free_one(t, s);
+    changed(t);
 }
 
 static size_t whole_tags(const char *tags, size_t n)
@@ -205,6 +213,7 @@ int proctags_set(struct proctags *t, uint32_t tgid, uint32_t pid,
         free_one(t, s);
     if (!ok)
         proctags_remove(t, tgid, pid);
+    changed(t);
     return ok ? 0 : PROCTAGS_FULL;
 }
 
@@ -229,6 +238,11 @@ uint32_t proctags_n(const struct proctags *t)
 }
 
 /* ---- The reader --------------------------------------------------------- */
+
+uint64_t proctags_version(const struct proctags *t)
+{
+    return atomic_load_explicit(&t->version, memory_order_acquire);
+}
 
 /* Whoever else has that place goes: it asks again. */
 static void ask(struct proctags *t, enum proctags_space space, uint32_t number)
@@ -276,6 +290,7 @@ size_t proctags_get(struct proctags *t, enum proctags_space space,
 
         if (w >> 32 != number) {
             ask(t, space, number);
+            gen = PROCTAGS_UNKNOWN;
             break;
         }
         if ((uint32_t)w == NO_SLOT)

@@ -58,9 +58,16 @@ uint32_t proctags_n(const struct proctags *t);
 
 /* ---- The reader --------------------------------------------------------- */
 
+#define PROCTAGS_UNKNOWN                                                       \
+    UINT64_MAX /* a generation: nobody has told of it yet */
+
+/** Changes whenever anything in the table may have. */
+uint64_t proctags_version(const struct proctags *t);
+
 /** Tags of the process with that number into @out (PROCTAGS_MAX_BYTES); returns
  *  their length, 0 = none. *generation (may be NULL) changes whenever the tags of
- *  this number may have, so that what was made of them can be kept. */
+ *  this number may have, so that what was made of them can be kept;
+ *  PROCTAGS_UNKNOWN: it was asked for. */
 size_t proctags_get(struct proctags *t, enum proctags_space space,
                     uint32_t number, char *out, uint64_t *generation);
 

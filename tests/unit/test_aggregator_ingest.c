@@ -177,6 +177,61 @@ static void lines_of_our_own_take_no_prefix_and_are_no_datagram(void **state)
     pipeline_close(&p);
 }
 
+static void tags_of_the_sender_are_added_and_tell_senders_apart(void **state)
+{
+    const char *const one = "gpu:1,team:x";
+    struct pipeline p;
+
+    (void)state;
+    pipeline_open(&p, NULL);
+    agg_set_origin(p.agg, (struct view){one, (uint32_t)strlen(one)});
+    pipeline_feed(&p, 1000, "a:1|c|#z:1\nb:1|c");
+    pipeline_feed(&p, 1000, "a:1|c|#z:1\nb:1|c|#gpu:1\nb:2|c|#host:me,gpu:1");
+    agg_set_origin(p.agg, (struct view){"gpu:2", 5});
+    pipeline_feed(&p, 1000, "a:10|c|#z:1");
+    agg_set_origin(p.agg, (struct view){0});
+    pipeline_feed(&p, 1000, "a:100|c|#z:1\na:100|c|#gpu:2,z:1");
+    pipeline_feed(&p, 1010, "");
+    pipeline_take(&p);
+    assert_int_equal(p.n_items, 5);
+    (void)pipeline_find(&p, "a rate 1000=0.2 [gpu:1,team:x,z:1] @h");
+    (void)pipeline_find(&p, "b rate 1000=0.2 [gpu:1,team:x] @h");
+    (void)pipeline_find(&p, "b rate 1000=0.2 [gpu:1,team:x] @me");
+    (void)pipeline_find(&p, "a rate 1000=11 [gpu:2,z:1] @h");
+    (void)pipeline_find(&p, "a rate 1000=10 [z:1] @h");
+    pipeline_check_ledger(&p);
+    pipeline_close(&p);
+}
+
+/* More senders than contexts: one overflow series per metric, not one per sender. */
+static void senders_beyond_the_limit_fold_together(void **state)
+{
+    struct agg_config cfg = pipeline_config();
+    struct pipeline p;
+    double sum = 0;
+
+    (void)state;
+    cfg.context_limit = 4;
+    pipeline_open(&p, &cfg);
+    for (unsigned i = 0; i < 50; i++) {
+        char tags[32];
+        int n = snprintf(tags, sizeof(tags), "gpu:%u", i);
+
+        agg_set_origin(p.agg, (struct view){tags, (uint32_t)n});
+        pipeline_feed(&p, 1000, "a:10|c");
+    }
+    agg_set_origin(p.agg, (struct view){0});
+    pipeline_feed(&p, 1010, "");
+    pipeline_take(&p);
+    assert_true(p.n_items <= 6);
+    for (size_t i = 0; i < p.n_items; i++)
+        sum += p.items[i].value;
+    assert_int_equal((int)(sum + 0.5), 50);
+    assert_true(agg_counts(p.agg)->folded >= 40);
+    pipeline_check_ledger(&p);
+    pipeline_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +239,8 @@ int main(void)
         cmocka_unit_test(a_gauge_gives_its_last_value),
         cmocka_unit_test(groups_of_datagrams_give_what_each_alone_gives),
         cmocka_unit_test(a_group_does_not_begin_inside_a_datagram),
+        cmocka_unit_test(tags_of_the_sender_are_added_and_tell_senders_apart),
+        cmocka_unit_test(senders_beyond_the_limit_fold_together),
         cmocka_unit_test(lines_of_our_own_take_no_prefix_and_are_no_datagram),
     };
 

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tags of the process that sends: what it sets while it runs is on what it sends
+afterwards, and not on what it sent before."""
+import json
+import os
+import subprocess
+import unittest
+
+from harness import TAP, Case, eventually
+
+# Sends a counter of each name that it reads, behind doing what the line says. "sent"
+# is on stdout when the kernel has it.
+CLIENT = r"""
+import os, socket, struct, sys
+kind, path = sys.argv[1:]
+s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if kind == "stream"
+                  else socket.SOCK_DGRAM)
+s.connect(path)
+for line in sys.stdin:
+    name, value = line.split()
+    if value == "-":
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    elif value != "=":
+        os.environ["CUDA_VISIBLE_DEVICES"] = value
+    data = b"%s:1|c" % name.encode()
+    s.sendall(struct.pack("<I", len(data)) + data if kind == "stream" else data)
+    print("sent", flush=True)
+"""
+
+
+class Origin(Case):
+    def agent_of(self, tap, intake):
+        agent = self.agent(intake, env={"DD_EBPF_ENABLED": "auto",
+                                        "DD_DOGSTATSD_TAP": tap,
+                                        "DD_FLUSH_DELAY_MS": "0"})
+        rows = eventually(lambda: self.features(agent), what="features")
+        if rows["env"]["state"] != "on":
+            why = "env is off: %s" % rows["env"].get("why")
+            if os.environ.get("RETRIEVER_TEST_REQUIRE_BPF") == "1":
+                self.fail(why)
+            raise unittest.SkipTest(why)
+        if tap != "off":
+            self.assertTrue(agent.wait_for_tap())
+        return agent
+
+    @staticmethod
+    def features(agent):
+        r = agent.client("ebpf", "status", "--json")
+        rows = {f["name"]: f for f in json.loads(r.stdout)["features"]}
+        return rows if rows and all(f["state"] != "opening"
+                                    for f in rows.values()) else None
+
+    def tags(self, intake, name):
+        """Sets of tags under which a metric came, by their series."""
+        return sorted(tuple(t for t in s["tags"] if
+                            t.startswith(("cuda_visible", "gpu_")))
+                      for s in intake.series()["series"] if s["metric"] == name)
+
+    def changes(self, kind, tap):
+        intake = self.intake()
+        agent = self.agent_of(tap, intake)
+        env = dict(os.environ, CUDA_VISIBLE_DEVICES="3")
+        p = subprocess.Popen(
+            ["/usr/bin/python3", "-c", CLIENT, kind,
+             agent.stream if kind == "stream" else agent.uds],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.stdin.close)
+
+        def send(name, value="="):
+            p.stdin.write("%s %s\n" % (name, value))
+            p.stdin.flush()
+            self.assertEqual(p.stdout.readline(), "sent\n")
+
+        def arrive(name, tags):
+            """Sent until a series with these tags is there: a datagram that was
+            received before the agent knew keeps what was known then."""
+            def is_there():
+                send(name)
+                agent.flush()
+                return tags in self.tags(intake, name)
+            eventually(is_there, what="%s with %s" % (name, tags))
+
+        arrive("first", ("cuda_visible_devices:3", "gpu_index:3"))
+        n_before = len(self.tags(intake, "first"))
+        send("second", "1,0")
+        arrive("second", ("cuda_visible_devices:1_0", "gpu_index:0",
+                          "gpu_index:1"))
+        arrive("third", ("cuda_visible_devices:1_0", "gpu_index:0",
+                         "gpu_index:1"))
+        send("fourth", "-")
+        arrive("fourth", ())
+        # What was sent before has the tags of before.
+        self.assertEqual(len(self.tags(intake, "first")), n_before)
+        self.assertNotIn(("cuda_visible_devices:1_0", "gpu_index:0",
+                          "gpu_index:1"), self.tags(intake, "first"))
+        self.assertNotIn(("cuda_visible_devices:3", "gpu_index:3"),
+                         self.tags(intake, "third"))
+        p.stdin.close()
+        p.wait(10)
+        self.assert_all_delivered(agent.stop())
+
+    @unittest.skipIf(TAP == "off", "RETRIEVER_TEST_TAP=off")
+    def test_changes_through_the_tap(self):
+        self.changes("uds", "auto")
+
+    def test_changes_through_the_socket(self):
+        self.changes("uds", "off")
+
+    def test_changes_through_a_stream(self):
+        self.changes("stream", "off")
