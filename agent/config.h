@@ -160,6 +160,17 @@ struct config {
     uint32_t ebpf_ring_bytes;
     uint32_t ebpf_max_delay_ms;
     bool ebpf_per_cpu_stats;
+    int runq;        /* enum ebpf_mode */
+    int runq_stream; /* 1 = stream */
+    bool runq_system;
+    bool runq_voluntary;
+    uint32_t runq_min_interval_us;
+    uint32_t runq_min_pair_us;
+    uint32_t runq_top_neighbors;
+    uint32_t runq_max_containers;
+    char *runq_include; /* globs; "" = all */
+    char *runq_exclude; /* "" = none */
+    char *runq_hierarchy;
     bool ebpf_drop_client_pid;
     int ebpf_activity; /* enum ebpf_mode */
     uint32_t ebpf_activity_threshold_ms;

@@ -14,6 +14,12 @@ static const struct config_choice ebpf_modes[] = {
     {NULL, 0},
 };
 
+static const struct config_choice runq_modes[] = {
+    {"aggregate", 0},
+    {"stream", 1},
+    {NULL, 0},
+};
+
 static const struct config_choice cuda_semantics[] = {
     {"cuda", CUDA_AS_CUDA},
     {"datadog", CUDA_AS_DATADOG},
@@ -97,6 +103,80 @@ static const struct config_key rows[] = {
      .def = "false",
      FIELD(ebpf_activity_pid_tags),
      .help = "Tag root_pid: on the metrics of families; a context per root."},
+
+    /* ---- Waits for a CPU ---- */
+    {.section = "Waits for a CPU",
+     .name = "ebpf.runq.enabled",
+     .type = KEY_CHOICE,
+     .def = "auto",
+     .choices = ebpf_modes,
+     FIELD(runq),
+     .help = "Measure how long containers wait for a CPU and who makes them "
+             "wait: auto, true or false; see docs/kernel.md."},
+    {.name = "ebpf.runq.mode",
+     .type = KEY_CHOICE,
+     .def = "aggregate",
+     .choices = runq_modes,
+     FIELD(runq_stream),
+     .help = "aggregate = sums over all waits; stream = records of single "
+             "waits, a sample."},
+    {.name = "ebpf.runq.stream.min_interval_us",
+     .type = KEY_INT,
+     .def = "1000",
+     RANGE(0, 1000000),
+     FIELD(runq_min_interval_us),
+     .help = "stream: microseconds between two records of one cgroup and CPU; "
+             "0 = every wait."},
+    {.name = "ebpf.runq.system",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(runq_system),
+     .help = "Report what is in no container, too, by unit."},
+    {.name = "ebpf.runq.voluntary",
+     .type = KEY_BOOL,
+     .def = "false",
+     FIELD(runq_voluntary),
+     .help = "Count switches of tasks that went to sleep."},
+    {.name = "ebpf.runq.include",
+     .type = KEY_STRING,
+     .def = "",
+     .def_note = "all",
+     FIELD(runq_include),
+     .help = "Globs, with spaces between, of names and cgroup paths of the "
+             "containers to report."},
+    {.name = "ebpf.runq.exclude",
+     .type = KEY_STRING,
+     .def = "",
+     .def_note = "none",
+     FIELD(runq_exclude),
+     .help = "Globs of containers that are not reported; they still count as "
+             "neighbours of others."},
+    {.name = "ebpf.runq.top_neighbors",
+     .type = KEY_INT,
+     .def = "5",
+     RANGE(0, 50),
+     FIELD(runq_top_neighbors),
+     .help = "So many neighbours of each container have a name, the rest is "
+             "`other`."},
+    {.name = "ebpf.runq.min_pair_us",
+     .type = KEY_INT,
+     .def = "100",
+     RANGE(0, 1000000),
+     FIELD(runq_min_pair_us),
+     .help = "Shorter waits, in microseconds, name no neighbour."},
+    {.name = "ebpf.runq.max_containers",
+     .type = KEY_INT,
+     .def = "512",
+     RANGE(1, 4096),
+     FIELD(runq_max_containers),
+     .help = "The busiest so many containers are reported by name, the rest "
+             "as container:other."},
+    {.name = "ebpf.runq.hierarchy",
+     .type = KEY_STRING,
+     .def = "auto",
+     FIELD(runq_hierarchy),
+     .help = "Cgroups to tell containers apart by: v2, a controller of v1, or "
+             "auto (where most containers are)."},
 
     /* ---- Environment variables ---- */
     {.section = "Environment variables of senders",

@@ -160,6 +160,19 @@ static int wire_activity(struct wiring *w, const struct config *c)
 static int wire_features(struct wiring *w, const struct config *c)
 {
     w->features.self.per_cpu = c->ebpf_per_cpu_stats;
+    w->features.runq = (struct runq_opts){
+        .off = c->runq == EBPF_OFF,
+        .stream = c->runq_stream,
+        .system = c->runq_system,
+        .voluntary = c->runq_voluntary,
+        .include = c->runq_include,
+        .exclude = c->runq_exclude,
+        .hierarchy = c->runq_hierarchy,
+        .min_interval_us = c->runq_min_interval_us,
+        .min_pair_us = c->runq_min_pair_us,
+        .top_neighbors = c->runq_top_neighbors,
+        .max_containers = c->runq_max_containers,
+    };
     w->features.drop.client_pid = c->ebpf_drop_client_pid;
     wire_env(&w->features.env, c);
     return wire_activity(w, c);

@@ -86,9 +86,18 @@ static void forget(struct cgroups *c, struct entry *e)
     free(e);
 }
 
-static void forget_oldest(struct cgroups *c)
+static void forget_all(struct cgroups *c)
 {
-    forget(c, LIST_ENTRY(list_first(&c->by_use), struct entry, by_use));
+    for (size_t i = 0; i < N_BUCKETS; i++) {
+        while (c->buckets[i] != NULL) {
+            struct entry *e = c->buckets[i];
+
+            c->buckets[i] = e->next;
+            free(e);
+        }
+    }
+    list_init(&c->by_use);
+    c->n = 0;
 }
 
 static uint64_t slot_of(const struct cgroups *c, const struct cgroup_name *name)
@@ -134,7 +143,7 @@ static struct entry *add(struct cgroups *c, uint64_t id, const char *path)
     if (e == NULL)
         return NULL;
     if (c->n >= CGROUPS_MAX)
-        forget_oldest(c);
+        forget(c, LIST_ENTRY(list_first(&c->by_use), struct entry, by_use));
     e->info.id = id;
     memcpy(e->path, path, n + 1);
     fill(c, e);
@@ -178,17 +187,28 @@ void cgroups_each(struct cgroups *c, cgroups_each_fn *fn, void *arg)
         hierarchy_walk(c->used, on_walk, &w);
 }
 
-/* Without handles. One walk names everything; those who ask about cgroups that are
- * gone must not start one each time. */
+/* One walk names everything; those who ask about cgroups that are gone must not start
+ * one each time. */
+static bool may_walk(const struct cgroups *c)
+{
+    return c->walked_ns == 0 ||
+           clock_mono_ns(&clock_real) - c->walked_ns >= WALK_AGAIN_NS;
+}
+
 static struct entry *find_by_walk(struct cgroups *c, uint64_t id)
 {
-    uint64_t now_ns = clock_mono_ns(&clock_real);
-
-    if (c->walked_ns != 0 && now_ns - c->walked_ns < WALK_AGAIN_NS)
-        return NULL;
-    c->walked_ns = now_ns;
+    c->walked_ns = clock_mono_ns(&clock_real);
     cgroups_each(c, NULL, NULL);
     return find(c, id);
+}
+
+/* By handle; finds out whether we may. Returns 0 or -errno. */
+static int path_of(struct cgroups *c, uint64_t id, char out[CGROUP_PATH_MAX])
+{
+    int rc = hierarchy_path(c->used, id, out);
+
+    c->no_handles = rc == -EPERM || rc == -ENOSYS || rc == -EOPNOTSUPP;
+    return rc;
 }
 
 static const struct cgroup_info unknown = {.path = "", .name = "", .tags = ""};
@@ -200,18 +220,12 @@ const struct cgroup_info *cgroups_find(struct cgroups *c, uint64_t id)
 
     if (e != NULL || c->used == NULL || id == 0)
         return e != NULL ? &e->info : &unknown;
-    if (!c->no_handles) {
-        int rc = hierarchy_path(c->used, id, path);
-
-        if (rc == 0)
-            e = add(c, id, path);
-        c->no_handles = rc == -EPERM || rc == -ENOSYS || rc == -EOPNOTSUPP;
-    }
-    if (e == NULL && c->no_handles) {
+    if (!c->no_handles && path_of(c, id, path) == 0)
+        e = add(c, id, path);
+    if (e == NULL && c->no_handles && !may_walk(c))
+        return &unknown; /* the next time */
+    if (e == NULL && c->no_handles)
         e = find_by_walk(c, id);
-        if (e == NULL)
-            return &unknown; /* perhaps the next walk */
-    }
     if (e == NULL)
         e = add(c, id, "");
     return e != NULL ? &e->info : &unknown;
@@ -231,11 +245,24 @@ uint64_t cgroups_of_pid(struct cgroups *c, int pid)
     return hierarchy_id(c->used, path);
 }
 
-bool cgroups_exists(const struct cgroups *c, uint64_t id)
+bool cgroups_exists(struct cgroups *c, uint64_t id)
 {
     char path[CGROUP_PATH_MAX];
+    const struct entry *e;
+    int rc = -EPERM;
 
-    return c->used != NULL && hierarchy_path(c->used, id, path) != -ESTALE;
+    if (c->used == NULL)
+        return false;
+    if (!c->no_handles)
+        rc = path_of(c, id, path);
+    if (!c->no_handles)
+        return rc == 0;
+    e = find(c, id);
+    if (e == NULL && may_walk(c))
+        e = find_by_walk(c, id);
+    else if (e == NULL)
+        return true; /* not to be told now */
+    return e != NULL && hierarchy_id(c->used, e->path) == id;
 }
 
 /* ---- Records ------------------------------------------------------------- */
@@ -366,8 +393,7 @@ int cgroups_use(struct cgroups *c, const char *name)
     }
     if (!is_auto && (h == NULL || subsys < -1))
         return CGROUPS_NO_HIERARCHY;
-    while (!list_empty(&c->by_use))
-        forget_oldest(c);
+    forget_all(c);
     c->used = h;
     c->subsys = subsys;
     c->walked_ns = 0;
@@ -427,7 +453,6 @@ void cgroups_close(struct cgroups *c)
 {
     if (c == NULL)
         return;
-    while (!list_empty(&c->by_use))
-        forget_oldest(c);
+    forget_all(c);
     free(c);
 }

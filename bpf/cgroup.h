@@ -76,7 +76,7 @@ const struct cgroup_info *cgroups_find(struct cgroups *c, uint64_t id);
 uint64_t cgroups_of_pid(struct cgroups *c, int pid);
 
 /** It exists, as far as can be told. */
-bool cgroups_exists(const struct cgroups *c, uint64_t id);
+bool cgroups_exists(struct cgroups *c, uint64_t id);
 
 /** Name all cgroups that exist, and call @fn for each. */
 typedef void cgroups_each_fn(void *arg, const struct cgroup_info *info);

@@ -22,8 +22,13 @@ struct kernfs_node {
     __u64 id;
 };
 
+struct cgroup_root {
+    int hierarchy_id;
+};
+
 struct cgroup {
     struct kernfs_node *kn;
+    struct cgroup_root *root;
 };
 
 struct cgroup_subsys_state {
@@ -33,6 +38,14 @@ struct cgroup_subsys_state {
 struct css_set {
     struct cgroup_subsys_state *subsys[16];
     struct cgroup *dfl_cgrp;
+};
+
+struct cfs_rq {
+    __u64 throttled_clock_self_time; /* since Linux 6.6 */
+};
+
+struct sched_entity {
+    struct cfs_rq *cfs_rq;
 };
 
 struct ns_common {
@@ -68,6 +81,7 @@ struct bpf_local_storage;
 struct task_struct {
     unsigned int __state;
     int on_cpu;
+    struct sched_entity se;
     unsigned long nvcsw;
     unsigned long nivcsw;
     struct bpf_local_storage *bpf_storage;
@@ -82,6 +96,11 @@ struct task_struct {
     __u64 start_boottime;
     struct css_set *cgroups;
     char comm[16];
+};
+
+/* Before Linux 5.14. */
+struct task_struct___5_13 {
+    volatile long state;
 };
 
 /* ---- Sockets and packets ------------------------------------------------ */

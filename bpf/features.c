@@ -2,6 +2,7 @@
 #include "bpf/features.h"
 
 const struct feature *const feature_table[] = {
+    &runq_feature,
 #if RETRIEVER_HAS_BPF
     &self_feature,
     &drop_feature,

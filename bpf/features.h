@@ -15,6 +15,7 @@
 #include "bpf/env.h"
 #include "bpf/feature.h"
 #include "bpf/life.h"
+#include "bpf/runq.h"
 #include "bpf/self.h"
 
 #define FEATURES_MAX 16
@@ -24,12 +25,14 @@ struct feature_opts {
     struct activity_opts activity;
     struct drop_opts drop;
     struct life_opts life;
+    struct runq_opts runq;
     struct env_opts env;
     struct self_opts self;
 };
 
-/** In the order in which they are opened; NULL ends it. A build without kernel
- *  programs has none. */
+/** In the order in which they are opened; NULL ends it. "runq" comes first: it
+ *  chooses the hierarchy of cgroups. In a build without kernel programs there are
+ *  those alone that have another way. */
 extern const struct feature *const feature_table[];
 
 #endif

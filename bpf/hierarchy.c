@@ -257,7 +257,7 @@ int hierarchy_path(const struct hierarchy *h, uint64_t id,
     ssize_t n;
 
     memcpy(name.room + sizeof(struct file_handle), &id, sizeof(id));
-    mount_fd = open(h->mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    mount_fd = open(h->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (mount_fd < 0)
         return -errno;
     fd = open_by_handle_at(mount_fd, &name.handle, O_PATH | O_CLOEXEC);

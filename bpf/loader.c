@@ -19,6 +19,7 @@
 #define MODULE "bpf"
 
 extern const unsigned char bpf_tap_begin[], bpf_tap_end[];
+extern const unsigned char bpf_sched_begin[], bpf_sched_end[];
 extern const unsigned char bpf_drop_begin[], bpf_drop_end[];
 extern const unsigned char bpf_life_begin[], bpf_life_end[];
 extern const unsigned char bpf_activity_begin[], bpf_activity_end[];
@@ -29,6 +30,7 @@ static const struct {
     const unsigned char *begin, *end;
 } objects[LOADER_N] = {
     [LOADER_TAP] = {"tap", bpf_tap_begin, bpf_tap_end},
+    [LOADER_SCHED] = {"sched", bpf_sched_begin, bpf_sched_end},
     [LOADER_DROP] = {"drop", bpf_drop_begin, bpf_drop_end},
     [LOADER_LIFE] = {"life", bpf_life_begin, bpf_life_end},
     [LOADER_ACTIVITY] = {"activity", bpf_activity_begin, bpf_activity_end},

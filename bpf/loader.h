@@ -24,6 +24,7 @@ enum loader_object {
     LOADER_LIFE,
     LOADER_ACTIVITY,
     LOADER_DROP,
+    LOADER_SCHED,
     LOADER_ENV,
     LOADER_N
 };

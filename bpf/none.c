@@ -9,6 +9,7 @@
 #include "bpf/event_ring.h"
 #include "bpf/life.h"
 #include "bpf/probe.h"
+#include "bpf/runq_kernel.h"
 #include "bpf/tap.h"
 
 static int refuse(struct loader_cause *cause)
@@ -168,6 +169,55 @@ int tap_detach(int socket_fd)
 void tap_close(struct tap *t)
 {
     (void)t;
+}
+
+int runq_kernel_open(struct runq_kernel **out, const struct runq_opts *opts,
+                     const struct feature_env *env,
+                     const struct runq_kernel_force *force,
+                     struct loader_cause *cause)
+{
+    (void)out;
+    (void)opts;
+    (void)env;
+    (void)force;
+    return refuse(cause);
+}
+
+int runq_kernel_start(struct runq_kernel *k, struct loader_cause *cause)
+{
+    (void)k;
+    return refuse(cause);
+}
+
+void runq_kernel_stop(struct runq_kernel *k)
+{
+    (void)k;
+}
+
+void runq_kernel_close(struct runq_kernel *k)
+{
+    (void)k;
+}
+
+void runq_kernel_tell(struct runq_kernel *k, const struct cgroup_info *info,
+                      bool is_silent)
+{
+    (void)k;
+    (void)info;
+    (void)is_silent;
+}
+
+void runq_kernel_read(struct runq_kernel *k,
+                      const struct runq_kernel_sink *sink)
+{
+    (void)k;
+    (void)sink;
+}
+
+void runq_kernel_stats(struct runq_kernel *k, struct sched_stats *delta)
+{
+    (void)k;
+    *delta = (struct sched_stats){0};
 }
 
 int drop_add_socket(struct drop_opts *o, int fd)

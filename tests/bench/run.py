@@ -172,7 +172,7 @@ def start_and_memory():
 
 
 def in_memory():
-    for name in ("bench_parse", "bench_ingest", "bench_encode"):
+    for name in ("bench_parse", "bench_ingest", "bench_encode", "bench_runq"):
         path = os.path.join(BUILD, "tests", "bench", name)
         if os.access(path, os.X_OK):
             print("--- %s" % name, flush=True)

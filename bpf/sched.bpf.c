@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * How long tasks wait for a CPU, and who has it meanwhile. Everything is added up
+ * here, for every switch: nothing is sampled, and the agent reads a few maps every
+ * ten seconds. Records are made for births and deaths of cgroups only, and, in
+ * stream mode, for single waits.
+ *
+ * A task that is woken, and one that is preempted, gets a stamp, which its next turn
+ * on a CPU takes away. Preempted ones are the true victims of a neighbour: they are
+ * never woken. Whether a task could go on is in its state, since with lazy
+ * preemption `preempt` is not set. A stamp that is there stays: a task may be woken
+ * while it waits already.
+ *
+ * The hooks run with interrupts off under the lock of a run queue, so one CPU's part
+ * of a map has one writer, and pointers of the kernel can be followed directly.
+ */
+#include "bpf/sched.h"
+
+#include "bpf/core_types.h"
+#include "bpf/events.bpf.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+volatile const struct sched_config sched_config;
+
+struct stamp {
+    __u64 since_ns; /* it could run; 0 = it runs, or sleeps */
+    /* Its queue then, and how long a quota had held that back before. */
+    __u64 queue;
+    __u64 held_ns;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct stamp);
+} task_since SEC(".maps");
+
+/* Before Linux 5.13. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536);
+    __type(key, __u32);
+    __type(value, struct stamp);
+} task_since_lru SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 8192);
+    __type(key, __u64);
+    __type(value, struct sched_info);
+} cg_info SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+    __uint(max_entries, 4096);
+    __type(key, __u64);
+    __type(value, struct sched_hist);
+} cg_hist SEC(".maps");
+
+/* What a new entry of cg_hist begins with. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct sched_hist);
+} cg_hist_zero SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 4096);
+    __type(key, struct sched_pair);
+    __type(value, struct sched_wait);
+} wait_pairs SEC(".maps");
+
+/* Stream mode: time of the last record. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+    __uint(max_entries, 16384);
+    __type(key, __u64);
+    __type(value, __u64);
+} cg_last SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct sched_stats);
+} sched_stats SEC(".maps");
+
+/* ---- Stamps -------------------------------------------------------------- */
+
+static __always_inline struct stamp *stamp_of(struct task_struct *t, int make)
+{
+    __u32 tid = t->pid;
+    struct stamp zero = {};
+    struct stamp *v;
+
+    if (sched_config.has_storage)
+        return bpf_task_storage_get(&task_since, t, 0,
+                                    make ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+    v = bpf_map_lookup_elem(&task_since_lru, &tid);
+    if (v || !make)
+        return v;
+    bpf_map_update_elem(&task_since_lru, &tid, &zero, BPF_NOEXIST);
+    return bpf_map_lookup_elem(&task_since_lru, &tid);
+}
+
+static __always_inline __u64 held_ns(struct task_struct *t)
+{
+    if (!bpf_core_field_exists(t->se.cfs_rq->throttled_clock_self_time))
+        return 0;
+    return t->se.cfs_rq->throttled_clock_self_time;
+}
+
+static __always_inline void put_stamp(struct stamp *s, struct task_struct *t,
+                                      __u64 now)
+{
+    s->since_ns = now;
+    s->queue = (__u64)t->se.cfs_rq;
+    s->held_ns = held_ns(t);
+}
+
+/* A quota held the task back for the better part of its wait of @ns: whoever had the
+ * CPU meanwhile is not to blame. */
+static __always_inline int was_held(const struct stamp *s,
+                                    struct task_struct *t, __u64 ns)
+{
+    return s->queue == (__u64)t->se.cfs_rq && held_ns(t) - s->held_ns > ns / 2;
+}
+
+static __always_inline int on_wakeup(struct task_struct *t)
+{
+    struct stamp *s = stamp_of(t, 1);
+
+    if (s && s->since_ns == 0)
+        put_stamp(s, t, bpf_ktime_get_ns());
+    return 0;
+}
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(sched_wakeup, struct task_struct *t)
+{
+    return on_wakeup(t);
+}
+
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(sched_wakeup_new, struct task_struct *t)
+{
+    return on_wakeup(t);
+}
+
+/* ---- Cgroups ------------------------------------------------------------- */
+
+/* A cgroup as one switch needs it. */
+struct side {
+    __u64 cgid;
+    __u64 slot;
+    int is_container;
+    int is_silent;
+};
+
+/* Its id in the hierarchy that cgroups_subsys() names. */
+static __always_inline __u64 cgid_of(struct task_struct *t)
+{
+    __s32 subsys = sched_config.subsys;
+
+    if (subsys < 0)
+        return t->cgroups->dfl_cgrp->kn->id;
+    return t->cgroups->subsys[subsys & 15]->cgroup->kn->id;
+}
+
+static __always_inline void announce(__u64 cgid)
+{
+    struct event_cgroup *e;
+
+    if (!sched_config.has_ring)
+        return;
+    e = event_reserve(EVENT_CGROUP, sizeof(*e));
+    if (!e)
+        return;
+    e->hdr.cgid = cgid;
+    e->op = CGROUP_SEEN;
+    __builtin_memset(e->pad, 0, sizeof(e->pad));
+    e->hierarchy = sched_config.hierarchy;
+    e->id = cgid;
+    e->path[0] = '\0';
+    event_submit(e, 1);
+}
+
+static __always_inline void look(struct side *s, struct task_struct *t,
+                                 struct sched_stats *stats)
+{
+    struct sched_info *info;
+
+    s->cgid = cgid_of(t);
+    s->slot = 0;
+    s->is_container = 0;
+    s->is_silent = 0;
+    info = bpf_map_lookup_elem(&cg_info, &s->cgid);
+    if (!info) {
+        struct sched_info none = {};
+
+        if (bpf_map_update_elem(&cg_info, &s->cgid, &none, BPF_NOEXIST) == 0)
+            announce(s->cgid);
+        stats->n_unknown++;
+        return;
+    }
+    if (info->slot == 0)
+        stats->n_unknown++;
+    s->slot = info->slot;
+    s->is_container = info->is_container;
+    s->is_silent = info->is_silent;
+}
+
+/* What @other is to @self. */
+static __always_inline __u32 relation(const struct side *self,
+                                      const struct side *other)
+{
+    if (self->cgid == other->cgid ||
+        (self->slot != 0 && self->slot == other->slot))
+        return SCHED_BY_SAME;
+    return other->is_container ? SCHED_BY_OTHER : SCHED_BY_SYSTEM;
+}
+
+static __always_inline struct sched_hist *hist_of(__u64 cgid,
+                                                  struct sched_stats *stats)
+{
+    struct sched_hist *h = bpf_map_lookup_elem(&cg_hist, &cgid);
+    struct sched_hist *fresh;
+    __u32 zero = 0;
+
+    if (h)
+        return h;
+    fresh = bpf_map_lookup_elem(&cg_hist_zero, &zero);
+    if (fresh)
+        bpf_map_update_elem(&cg_hist, &cgid, fresh, BPF_NOEXIST);
+    h = bpf_map_lookup_elem(&cg_hist, &cgid);
+    if (!h)
+        stats->n_full++;
+    return h;
+}
+
+/* ---- Adding up ------------------------------------------------------------ */
+
+#define ADD(place, by)                                                         \
+    do {                                                                       \
+        if (sched_config.is_shared)                                            \
+            __sync_fetch_and_add(&(place), (by));                              \
+        else                                                                   \
+            (place) += (by);                                                   \
+    } while (0)
+
+static __always_inline void add_out(const struct side *prev,
+                                    const struct side *next,
+                                    struct sched_stats *stats)
+{
+    struct sched_hist *h;
+
+    if (prev->is_silent)
+        return;
+    h = hist_of(prev->cgid, stats);
+    if (h)
+        ADD(h->out[relation(prev, next) & 3], 1);
+}
+
+static __always_inline void add_voluntary(struct task_struct *prev,
+                                          struct sched_stats *stats)
+{
+    struct sched_hist *h;
+    struct side s;
+
+    look(&s, prev, stats);
+    if (s.is_silent)
+        return;
+    h = hist_of(s.cgid, stats);
+    if (h)
+        ADD(h->n_voluntary, 1);
+}
+
+static __always_inline void add_pair(__u64 victim, __u64 culprit, __u64 ns)
+{
+    struct sched_pair key = {victim, culprit};
+    struct sched_wait *w = bpf_map_lookup_elem(&wait_pairs, &key);
+
+    if (w) {
+        __sync_fetch_and_add(&w->n, 1);
+        __sync_fetch_and_add(&w->ns, ns);
+    } else {
+        struct sched_wait first = {1, ns};
+
+        bpf_map_update_elem(&wait_pairs, &key, &first, BPF_ANY);
+    }
+}
+
+static __always_inline void add_wait(const struct side *next, __u32 cause,
+                                     __u64 ns, struct sched_stats *stats)
+{
+    struct sched_hist *h = hist_of(next->cgid, stats);
+    __u32 class = sched_class(ns);
+
+    if (!h)
+        return;
+    if (class < SCHED_N_CLASSES)
+        ADD(h->n_class[class], 1);
+    ADD(h->n_waits, 1);
+    ADD(h->sum_ns, ns);
+    ADD(h->wait_ns[cause & 3], ns);
+}
+
+/* Stream mode: a record, unless this cgroup had one on this CPU just now. */
+static __always_inline void stream(const struct side *prev,
+                                   const struct side *next, __u32 tgid,
+                                   __u32 tid, __u32 flags, __u64 ns, __u64 now)
+{
+    __u64 *last = bpf_map_lookup_elem(&cg_last, &next->cgid);
+    struct event_runq *e;
+
+    if (tgid == sched_config.own_tgid)
+        return;
+    if (last && now - *last < sched_config.min_interval_ns)
+        return;
+    if (last)
+        *last = now;
+    else
+        bpf_map_update_elem(&cg_last, &next->cgid, &now, BPF_ANY);
+    e = event_reserve(EVENT_RUNQ, sizeof(*e));
+    if (!e)
+        return;
+    e->hdr.tgid = tgid;
+    e->hdr.tid = tid;
+    e->hdr.cgid = next->cgid;
+    e->prev_cgid = prev->cgid;
+    e->latency_ns = ns;
+    e->flags = flags;
+    e->pad = 0;
+    event_submit(e, 0);
+}
+
+/* ---- Switches ------------------------------------------------------------- */
+
+static __always_inline int is_runnable(struct task_struct *t)
+{
+    if (bpf_core_field_exists(t->__state))
+        return t->__state == 0;
+    return ((struct task_struct___5_13 *)(void *)t)->state == 0;
+}
+
+/* @t goes: it waits from now on, or does not. */
+static __always_inline void leave(struct task_struct *t, int preempted,
+                                  __u64 now)
+{
+    struct stamp *s = stamp_of(t, preempted);
+
+    if (s && preempted)
+        put_stamp(s, t, now);
+    else if (s)
+        s->since_ns = 0;
+}
+
+/* @t comes: how long it has waited; -1 = not known. */
+static __always_inline __s64 arrive(struct task_struct *t, __u64 now, int *held,
+                                    struct sched_stats *stats)
+{
+    struct stamp *s = stamp_of(t, 0);
+    __s64 ns;
+
+    *held = 0;
+    if (!s || s->since_ns == 0) {
+        stats->n_missed++;
+        return -1;
+    }
+    ns = now - s->since_ns;
+    s->since_ns = 0;
+    if (ns < 0) {
+        stats->n_negative++;
+        return -1;
+    }
+    *held = was_held(s, t, ns);
+    return ns;
+}
+
+static __always_inline int on_switch(int preempt, struct task_struct *prev,
+                                     struct task_struct *next)
+{
+    int from_idle = prev->pid == 0, to_idle = next->pid == 0, held;
+    int preempted = !from_idle && (preempt || is_runnable(prev));
+    __u32 zero = 0, cause = SCHED_BY_IDLE;
+    __u64 now = bpf_ktime_get_ns();
+    struct sched_stats *stats = bpf_map_lookup_elem(&sched_stats, &zero);
+    struct side p = {}, n;
+    __s64 ns;
+
+    if (!stats)
+        return 0;
+    stats->n_switches++;
+    if (!from_idle) {
+        leave(prev, preempted, now);
+        if (!preempted && sched_config.want_voluntary)
+            add_voluntary(prev, stats);
+    }
+    if (to_idle)
+        return 0;
+    ns = arrive(next, now, &held, stats);
+    if (ns < 0 && !preempted)
+        return 0;
+
+    look(&n, next, stats);
+    if (n.is_silent)
+        ns = -1;
+    if (ns < 0 && !preempted)
+        return 0;
+    if (!from_idle) {
+        look(&p, prev, stats);
+        if (!held)
+            cause = relation(&n, &p);
+    }
+    if (sched_config.is_stream) {
+        if (ns >= 0)
+            stream(&p, &n, next->tgid, next->pid,
+                   cause | (preempted ? SCHED_PREEMPTED : 0), ns, now);
+        return 0;
+    }
+    if (preempted)
+        add_out(&p, &n, stats);
+    if (ns < 0)
+        return 0;
+    add_wait(&n, cause, ns, stats);
+    if (cause >= SCHED_BY_OTHER && (__u64)ns > sched_config.min_pair_ns)
+        add_pair(n.cgid, p.cgid, ns);
+    return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(sched_switch, int preempt, struct task_struct *prev,
+             struct task_struct *next)
+{
+    return on_switch(preempt & 1, prev, next);
+}
+
+/* Some kernels about 5.18 have prev's state before prev. */
+SEC("tp_btf/sched_switch")
+int BPF_PROG(sched_switch_state_first, int preempt, unsigned int state,
+             struct task_struct *prev, struct task_struct *next)
+{
+    return on_switch(preempt & 1, prev, next);
+}
+
+/* ---- Births and deaths of cgroups ------------------------------------------ */
+
+static __always_inline int note(struct cgroup *cgroup, const char *path,
+                                __u8 op)
+{
+    struct event_cgroup *e;
+
+    if (!sched_config.has_ring ||
+        cgroup->root->hierarchy_id != sched_config.hierarchy)
+        return 0;
+    e = event_reserve(EVENT_CGROUP, sizeof(*e));
+    if (!e)
+        return 0;
+    e->hdr.cgid = cgroup->kn->id;
+    e->op = op;
+    __builtin_memset(e->pad, 0, sizeof(e->pad));
+    e->hierarchy = sched_config.hierarchy;
+    e->id = cgroup->kn->id;
+    if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), path) < 0)
+        e->path[0] = '\0';
+    event_submit(e, 1);
+    return 0;
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
+{
+    return note(cgroup, path, CGROUP_MADE);
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
+{
+    return note(cgroup, path, CGROUP_REMOVED);
+}
+
+char license_text[] SEC("license") = "GPL";

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What sched.bpf.c and its reader tell each other, and the classes of waiting times,
+ * which both must cut alike.
+ *
+ * A wait is the time from when a task could run until it did. Classes are 8 in each
+ * power of two between 1.024 us and 17.2 s, one below and one above: what a class
+ * stands for is at most 6.1 % from any value in it.
+ *
+ * Thread:  programs on any CPU write, the helper thread reads.
+ * Memory:  BPF maps; layouts are equal on both sides (asserted below).
+ * Promise: 8-byte alignment, no implicit padding.
+ */
+#ifndef RETRIEVER_BPF_SCHED_H
+#define RETRIEVER_BPF_SCHED_H
+
+#include <linux/types.h>
+
+#define SCHED_N_CLASSES 194u
+#define SCHED_MIN_LOG2 10u
+#define SCHED_MAX_LOG2 34u
+
+static inline __attribute__((always_inline)) __u32 sched_log2(__u64 v)
+{
+    __u32 n = 0;
+
+    if (v >> 32) {
+        v >>= 32;
+        n += 32;
+    }
+    if (v >> 16) {
+        v >>= 16;
+        n += 16;
+    }
+    if (v >> 8) {
+        v >>= 8;
+        n += 8;
+    }
+    if (v >> 4) {
+        v >>= 4;
+        n += 4;
+    }
+    if (v >> 2) {
+        v >>= 2;
+        n += 2;
+    }
+    return n + (__u32)(v >> 1);
+}
+
+static inline __attribute__((always_inline)) __u32 sched_class(__u64 ns)
+{
+    __u32 log2;
+
+    if (ns >> SCHED_MIN_LOG2 == 0)
+        return 0;
+    if (ns >> SCHED_MAX_LOG2 != 0)
+        return SCHED_N_CLASSES - 1;
+    log2 = sched_log2(ns);
+    return 1 + (log2 - SCHED_MIN_LOG2) * 8 + ((ns >> (log2 - 3)) & 7);
+}
+
+/** Who had the CPU while a task waited for it (its last user before); and who got
+ *  it from a task that would have gone on. */
+enum sched_cause {
+    SCHED_BY_IDLE, /* nobody: a quota, or affinity; never in out[] */
+    SCHED_BY_SAME, /* the task's own container */
+    SCHED_BY_OTHER,
+    SCHED_BY_SYSTEM, /* what is in no container, or not known yet */
+    SCHED_N_CAUSES
+};
+
+/** Value of the map cg_hist, by id of cgroup. Only ever grows (modulo 2^32). */
+struct sched_hist {
+    __u64 sum_ns;
+    __u64 wait_ns[SCHED_N_CAUSES];
+    __u32 n_waits;
+    __u32 n_voluntary;
+    __u32 out[SCHED_N_CAUSES];
+    __u32 n_class[SCHED_N_CLASSES];
+};
+
+/** Value of the map cg_info, by id of cgroup: what programs know of names. */
+struct sched_info {
+    __u64 slot; /* as in struct cgroup_info; 0 = not known yet */
+    __u8 is_container;
+    __u8 is_silent; /* counts as a culprit, is not reported itself */
+    __u8 pad[6];
+};
+
+/** Map wait_pairs: who waited for whom, ids of cgroups. */
+struct sched_pair {
+    __u64 victim;
+    __u64 culprit;
+};
+
+struct sched_wait {
+    __u64 n;
+    __u64 ns;
+};
+
+/** Map sched_stats, per CPU. */
+struct sched_stats {
+    __u64 n_switches;
+    __u64 n_missed; /* ran without having been seen to become runnable */
+    __u64 n_full;   /* no room in cg_hist */
+    __u64 n_negative;
+    __u64 n_unknown; /* waits beside a cgroup without a name */
+};
+
+/** event_runq.flags: bits 0-1 are enum sched_cause of the wait. */
+#define SCHED_PREEMPTED 4u /* prev would have gone on */
+
+/** Constant. */
+struct sched_config {
+    __s32 subsys;    /* cgroups_subsys() */
+    __s32 hierarchy; /* as in /proc/PID/cgroup */
+    __u32 has_ring;
+    __u32 has_storage; /* task storage, else the LRU hash */
+    __u32 is_shared;   /* cg_hist is not per CPU */
+    __u32 is_stream;
+    __u32 want_voluntary;
+    __u32 own_tgid; /* its waits make no records */
+    __u64 min_interval_ns;
+    __u64 min_pair_ns;
+};
+
+#define SCHED_ASSERT(type, n)                                                  \
+    _Static_assert(sizeof(struct type) == (n), "layout of " #type)
+SCHED_ASSERT(sched_hist, 840);
+SCHED_ASSERT(sched_info, 16);
+SCHED_ASSERT(sched_pair, 16);
+SCHED_ASSERT(sched_wait, 16);
+SCHED_ASSERT(sched_stats, 40);
+SCHED_ASSERT(sched_config, 48);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the scheduler's programs cost: ns for one switch and one wake-up, beside a
+ * bare one in the same run; and how long a report takes. Needs CAP_BPF.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "bpf/runq_kernel.h"
+#include "tests/support/pingpong.h"
+
+#define ROUNDS 12
+#define TRIPS 20000
+
+static const struct {
+    const char *what;
+    bool is_silent;
+    struct runq_kernel_force force;
+} cases[] = {
+    {"tasks that are not reported", .is_silent = true},
+    {"reported tasks", .is_silent = false},
+    {"reported, before Linux 5.13", .force.no_storage = true},
+    {"reported, more than 300 CPUs", .force.shared = true},
+};
+
+static struct runq_opts opts = RUNQ_OPTS_DEFAULT;
+static struct runq_kernel *kernel;
+static bool is_silent;
+
+static void tell(void *arg, const struct cgroup_info *info)
+{
+    (void)arg;
+    runq_kernel_tell(kernel, info, is_silent);
+}
+
+static void on_hist(void *arg, uint64_t cgid, const struct sched_hist *delta)
+{
+    (void)arg;
+    (void)cgid;
+    (void)delta;
+}
+
+static void on_pair(void *arg, const struct sched_pair *pair,
+                    const struct sched_wait *delta)
+{
+    (void)arg;
+    (void)pair;
+    (void)delta;
+}
+
+static bool is_gone(void *arg, uint64_t cgid, bool idle)
+{
+    (void)arg;
+    (void)cgid;
+    (void)idle;
+    return false;
+}
+
+static double best(const struct pingpong *p, double so_far)
+{
+    double ns = pingpong_ns(p, TRIPS);
+
+    return ns < so_far ? ns : so_far;
+}
+
+/* Returns false when programs cannot be loaded. */
+static bool run(size_t i, struct cgroups *cgroups, const struct pingpong *p)
+{
+    struct feature_env env = {.events_fd = -1, .cgroups = cgroups};
+    struct runq_kernel_sink sink = {NULL, on_hist, on_pair, is_gone};
+    double bare = 1e9, with = 1e9, read_us = 0;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        struct loader_cause cause = {0};
+        struct timespec a, b;
+
+        bare = best(p, bare);
+        if (runq_kernel_open(&kernel, &opts, &env, &cases[i].force, &cause) !=
+            0) {
+            printf("no programs: %s; %s\n", cause.why, cause.remedy);
+            return false;
+        }
+        is_silent = cases[i].is_silent;
+        cgroups_each(cgroups, tell, NULL);
+        if (runq_kernel_start(kernel, &cause) != 0) {
+            printf("not attached: %s\n", cause.why);
+            runq_kernel_close(kernel);
+            return false;
+        }
+        (void)pingpong_ns(p, TRIPS / 10);
+        with = best(p, with);
+        (void)clock_gettime(CLOCK_MONOTONIC, &a);
+        runq_kernel_read(kernel, &sink);
+        (void)clock_gettime(CLOCK_MONOTONIC, &b);
+        read_us = (double)(b.tv_sec - a.tv_sec) * 1e6 +
+                  (double)(b.tv_nsec - a.tv_nsec) / 1e3;
+        runq_kernel_close(kernel);
+    }
+    printf("%-30s bare %5.0f ns, +%4.0f ns per switch and wake-up; read in "
+           "%.0f us\n",
+           cases[i].what, bare, with - bare, read_us);
+    return true;
+}
+
+int main(void)
+{
+    struct cgroups *cgroups;
+    struct pingpong p;
+
+    if (cgroups_create(&cgroups) != 0 || pingpong_start(&p) != 0)
+        return 1;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (!run(i, cgroups, &p))
+            break;
+    }
+    pingpong_stop(&p);
+    cgroups_close(cgroups);
+    return 0;
+}

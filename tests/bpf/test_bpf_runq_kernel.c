@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The scheduler's programs as such: each way to load them counts the same, and what
+ * they cost.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <unistd.h>
+
+#include "bpf/runq_kernel.h"
+#include "tests/bpf/runq_rig.h"
+#include "tests/support/pingpong.h"
+
+#define WINDOW_MS 500
+#define TRIES 4
+#define ROUNDS 12
+#define TRIPS 10000
+#define BUDGET_NS 250
+
+static struct runq_rig rig;
+
+struct sums {
+    uint64_t victim;
+    uint64_t sum_ns, by_cause_ns, n_waits, n_class, pair_ns;
+    bool gone;
+};
+
+static int teardown(void **state)
+{
+    (void)state;
+    runq_rig_close(&rig);
+    return 0;
+}
+
+static void on_hist(void *arg, uint64_t cgid, const struct sched_hist *delta)
+{
+    struct sums *s = arg;
+
+    if (cgid != s->victim)
+        return;
+    s->sum_ns += delta->sum_ns;
+    s->n_waits += delta->n_waits;
+    for (size_t i = 0; i < SCHED_N_CAUSES; i++)
+        s->by_cause_ns += delta->wait_ns[i];
+    for (size_t i = 0; i < SCHED_N_CLASSES; i++)
+        s->n_class += delta->n_class[i];
+}
+
+static void on_pair(void *arg, const struct sched_pair *pair,
+                    const struct sched_wait *delta)
+{
+    struct sums *s = arg;
+
+    if (pair->victim == s->victim)
+        s->pair_ns += delta->ns;
+}
+
+static bool is_gone(void *arg, uint64_t cgid, bool idle)
+{
+    const struct sums *s = arg;
+
+    (void)idle;
+    return s->gone && cgid == s->victim;
+}
+
+static struct runq_kernel *start(const struct runq_kernel_force *force)
+{
+    struct loader_cause cause = {0};
+    struct runq_kernel *k = NULL;
+    int rc = runq_kernel_open(&k, &rig.opts.runq, &rig.env, force, &cause);
+
+    if (rc == 0)
+        rc = runq_kernel_start(k, &cause);
+    if (rc != 0)
+        fail_msg("%d %s", rc, cause.why);
+    return k;
+}
+
+static void counts_like_the_scheduler(const struct runq_kernel_force *force)
+{
+    struct runq_kernel_sink sink = {NULL, on_hist, on_pair, is_gone};
+    double least_ms = 0, most_ms = 0, ours_ms = 0;
+    const char *dir;
+    uint64_t victim;
+    pid_t pid;
+
+    runq_rig_open(&rig, "v2");
+    dir = runq_rig_cgroup(&rig, NULL, VICTIM_ID);
+    pid = runq_rig_spawn(&rig, WORK_HOG, 0, 0, dir, NULL);
+    victim = cgroups_of_pid(rig.cgroups, pid);
+    for (int i = 0; i < 3; i++)
+        (void)runq_rig_spawn(&rig, WORK_DUTY, 0, 0, NULL, NULL);
+    for (int i = 0; i < TRIES; i++) {
+        struct sums ignored = {.victim = victim}, sums = ignored;
+        struct runq_kernel *k = start(force);
+        uint64_t first[2], second[2];
+
+        runq_rig_pass(&rig, 200);
+        first[0] = runq_rig_waited_ns(pid);
+        sink.arg = &ignored;
+        runq_kernel_read(k, &sink);
+        first[1] = runq_rig_waited_ns(pid);
+        runq_rig_pass(&rig, WINDOW_MS);
+        second[0] = runq_rig_waited_ns(pid);
+        runq_kernel_stop(k);
+        sink.arg = &sums;
+        runq_kernel_read(k, &sink);
+        second[1] = runq_rig_waited_ns(pid);
+        least_ms = (double)(second[0] - first[1]) / 1e6;
+        most_ms = (double)(second[1] - first[0]) / 1e6;
+        ours_ms = (double)sums.sum_ns / 1e6;
+        print_message("%.1f ms, scheduler %.1f to %.1f ms\n", ours_ms, least_ms,
+                      most_ms);
+        assert_int_equal(sums.sum_ns, sums.by_cause_ns);
+        assert_int_equal(sums.n_waits, sums.n_class);
+        assert_true(sums.pair_ns <= sums.sum_ns && sums.pair_ns > 0);
+
+        /* Read to the end, then nothing; forgotten, then new. */
+        sums = (struct sums){.victim = victim, .gone = true};
+        runq_kernel_read(k, &sink);
+        assert_int_equal(sums.n_waits + sums.pair_ns, 0);
+        runq_kernel_read(k, &sink);
+        assert_int_equal(sums.n_waits + sums.pair_ns, 0);
+        runq_kernel_close(k);
+        if (most_ms > 0.2 * WINDOW_MS && ours_ms > 0.95 * least_ms &&
+            ours_ms < 1.05 * most_ms)
+            return;
+        print_message("the two were read at different times, again\n");
+    }
+    fail_msg("%.1f ms, scheduler %.1f to %.1f ms", ours_ms, least_ms, most_ms);
+}
+
+static void task_storage_counts_right(void **state)
+{
+    (void)state;
+    counts_like_the_scheduler(NULL);
+}
+
+static void an_older_kernel_counts_right(void **state)
+{
+    struct runq_kernel_force force = {.no_storage = true};
+
+    (void)state;
+    counts_like_the_scheduler(&force);
+}
+
+static void a_large_machine_counts_right(void **state)
+{
+    struct runq_kernel_force force = {.shared = true};
+
+    (void)state;
+    counts_like_the_scheduler(&force);
+}
+
+static void without_a_ring_it_counts_right(void **state)
+{
+    struct runq_kernel_sink sink = {NULL, on_hist, on_pair, is_gone};
+    struct sums sums = {0};
+    struct sched_stats stats;
+    struct runq_kernel *k;
+    pid_t pid;
+
+    (void)state;
+    runq_rig_open(&rig, "v2");
+    rig.env.events_fd = -1;
+    rig.opts.runq.voluntary = true;
+    k = start(NULL);
+    pid = runq_rig_spawn(&rig, WORK_DUTY, 0, 0,
+                         runq_rig_cgroup(&rig, NULL, VICTIM_ID), NULL);
+    sums.victim = cgroups_of_pid(rig.cgroups, pid);
+    sink.arg = &sums;
+    runq_rig_pass(&rig, 200);
+    runq_kernel_read(k, &sink);
+    runq_kernel_stats(k, &stats);
+    runq_kernel_close(k);
+    assert_true(sums.n_waits > 0);
+    assert_int_equal(rig.n_events[EVENT_CGROUP], 0);
+    assert_true(stats.n_switches > 0 && stats.n_unknown > 0);
+    assert_int_equal(stats.n_negative + stats.n_full, 0);
+}
+
+/* Bare and with programs by turns, the best of each: what remains is theirs. */
+static void a_switch_costs_little(void **state)
+{
+    double bare = 1e9, with = 1e9;
+    struct pingpong p;
+
+    (void)state;
+    runq_rig_open(&rig, "v2");
+    assert_int_equal(pingpong_start(&p), 0);
+    (void)pingpong_ns(&p, TRIPS);
+    for (int i = 0; i < ROUNDS; i++) {
+        struct runq_kernel *k;
+        double ns = pingpong_ns(&p, TRIPS);
+
+        bare = ns < bare ? ns : bare;
+        k = start(NULL);
+        (void)pingpong_ns(&p, TRIPS / 10);
+        ns = pingpong_ns(&p, TRIPS);
+        with = ns < with ? ns : with;
+        runq_kernel_close(k);
+    }
+    pingpong_stop(&p);
+    print_message("a switch and a wake-up: %.0f ns bare, %.0f ns more\n", bare,
+                  with - bare);
+    /* Twice the budget: machines differ, and some are shared. */
+    assert_true(with - bare < 2 * BUDGET_NS);
+}
+
+int main(void)
+{
+#define ROW(f) cmocka_unit_test_teardown(f, teardown)
+    const struct CMUnitTest tests[] = {
+        ROW(task_storage_counts_right),    ROW(an_older_kernel_counts_right),
+        ROW(a_large_machine_counts_right), ROW(without_a_ring_it_counts_right),
+        ROW(a_switch_costs_little),
+    };
+
+    runq_rig_require();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
