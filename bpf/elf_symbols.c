@@ -235,7 +235,7 @@ int elf_find(const struct elf *e, uint32_t type, struct elf_symbol *symbols,
 {
     struct places places[ELF_MAX_SYMBOLS] = {0};
     Elf64_Sym piece[PIECE_BYTES / sizeof(Elf64_Sym)];
-    struct table symtab, strings;
+    struct table symtab = {0}, strings = {0};
     uint64_t done = 0;
     int rc = find_tables(e, type, &symtab, &strings);
 

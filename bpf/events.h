@@ -40,8 +40,9 @@ struct ring_control {
     __u64 n_bypass; /* found the reader dead */
 };
 
-/** So long a reader may be away before it counts as dead. */
-#define RING_ALIVE_NS 50000000ULL
+/** So long a reader may be away before it counts as dead: with the tick of the
+ *  kernel's coarse clock, of up to 10 ms, no more than 50 ms in all. */
+#define RING_ALIVE_NS 40000000ULL
 
 /* ---- The tap ------------------------------------------------------------- */
 
