@@ -30,7 +30,7 @@
 #define LIFECYCLE_DRAIN_NS UINT64_C(1000000000)
 
 /** Longest wait for the last values of the kernel side. */
-#define LIFECYCLE_KERNEL_NS UINT64_C(50000000)
+#define LIFECYCLE_KERNEL_NS UINT64_C(250000000)
 
 struct lifecycle_config {
     uint64_t quiet_ns;   /* so long without data ends the linger; 0 = never */

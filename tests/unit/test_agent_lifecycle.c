@@ -116,7 +116,7 @@ static void each_event_ends_its_stage_and_no_other(void **state)
     assert_true(lifecycle_advance(&l, &f, &next));
     assert_int_equal(l.stage, STAGE_KERNEL);
     assert_false(lifecycle_advance(&l, &f, &next));
-    assert_int_equal(next, 100 * S + 50 * MS);
+    assert_int_equal(next, 100 * S + 250 * MS);
     f.collected = true;
     assert_true(lifecycle_advance(&l, &f, &next));
     assert_int_equal(l.stage, STAGE_CLOSE);
@@ -152,7 +152,7 @@ static void the_kernel_side_is_not_waited_for_beyond_its_time(void **state)
     assert_true(lifecycle_advance(&l, &f, &next));
     f.now_ns = 100 * S + 49 * MS;
     assert_false(lifecycle_advance(&l, &f, &next));
-    f.now_ns = 100 * S + 50 * MS;
+    f.now_ns = 100 * S + 250 * MS;
     assert_true(lifecycle_advance(&l, &f, &next));
     assert_int_equal(l.stage, STAGE_CLOSE);
 }
