@@ -393,6 +393,7 @@ class Upgrades(UpgradeCase):
             u.send("fd:1|c")
             self.upgrade(agent)
             agent.flush()
+            agent.wait_for_tap()  # loading it opens some for a moment
             seen.append(len(os.listdir("/proc/%d/fd" % agent.proc.pid)))
         self.assertLessEqual(max(seen[4:]), max(seen[:4]), seen)
         with open("/proc/%d/environ" % agent.proc.pid) as f:
