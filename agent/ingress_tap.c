@@ -188,7 +188,8 @@ static void count(const struct ingress *g, struct stretch *st,
         st->taken[source]++;
 }
 
-/* Everything before @pos is applied. */
+/* Everything before @pos is applied; of the record there a part may be, which the
+ * position knows then. */
 static void settle(struct ingress *g, struct stretch *st, uint64_t pos)
 {
     struct landing_tap *t = &g->landing->head->tap;
@@ -202,7 +203,8 @@ static void settle(struct ingress *g, struct stretch *st, uint64_t pos)
             k->tapped[g->sockets->entries[i].transport] += st->taken[i];
         }
     }
-    region_set(g->region, t->pos, ((struct ingest_pos){(uint32_t)pos, 0}));
+    if (t->pos.record != (uint32_t)pos) /* behind records that were withdrawn */
+        region_set(g->region, t->pos, ((struct ingest_pos){(uint32_t)pos, 0}));
     region_set(g->region, t->counted, (uint32_t)pos);
     region_commit(g->region);
     ring_consumed(&g->landing->ring, pos);
@@ -303,7 +305,5 @@ void ingress_tap_recover(struct ingress *g)
         count(g, &st, record, n);
         at = next;
     }
-    /* A record that is applied in part stays where it is. */
-    if (t->pos.offset == 0)
-        settle(g, &st, pos);
+    settle(g, &st, pos);
 }

@@ -21,8 +21,8 @@
 
 #include "tests/support/lives.h"
 
-#define EVERY 1200 /* instructions between two that are judged, short run */
-#define N_REAL 15  /* runs with real kills */
+#define EVERY 1200
+#define N_REAL 15 /* runs with real kills */
 #define MAX_KILLS 8
 
 static uint64_t rng;
@@ -120,7 +120,7 @@ static const struct lives_record many_tapped[] = {
     {LIVES_UDP, "n:1|c", 60},
     {LIVES_UDP, "p" HUNDRED HUNDRED HUNDRED ":1|c", 0},
     {LIVES_UDP, "n:1|c", 80},
-    {LIVES_GRAM, "g:1|c\npd" HUNDRED HUNDRED TEN ":1|d\ng:1|c", 0},
+    {LIVES_GRAM, "g:1|c\npd" HUNDRED HUNDRED HUNDRED HUNDRED ":1|d\ng:1|c", 0},
     {LIVES_GRAM, "n:1|c", 0},
     {0},
 };
