@@ -164,6 +164,13 @@ static bool start(struct tapping *t, bool grace)
     return t->running;
 }
 
+static void begin_grace(struct tapping *t)
+{
+    t->wants_grace = false;
+    if (!start(t, true))
+        settled(t);
+}
+
 static void on_done(uv_async_t *a)
 {
     struct tapping *t = a->data;
@@ -178,13 +185,14 @@ static void on_done(uv_async_t *a)
             free(t->made);
         }
         finish_stop(t);
-    } else if (t->grace) {
-        settled(t);
-    } else {
-        loaded(t);
-        if (t->wants_grace && !start(t, true))
-            settled(t);
+        return;
     }
+    if (!t->grace)
+        loaded(t);
+    if (t->wants_grace)
+        begin_grace(t);
+    else if (t->grace)
+        settled(t);
 }
 
 void tapping_start(struct tapping *t, const struct tapping_opts *opts)
@@ -239,13 +247,16 @@ void tapping_untapped(struct tapping *t)
 {
     if (t->settled == NULL)
         return;
-    t->wants_grace = t->running; /* it is loading: one thread at a time */
-    if (!t->running && !start(t, true))
-        settled(t);
+    /* One thread at a time: it is loading, or waits for a period that began before
+     * the programs were detached, for an order which was taken back. */
+    t->wants_grace = t->running;
+    if (!t->running)
+        begin_grace(t);
 }
 
 void tapping_unsettle(struct tapping *t)
 {
+    t->wants_grace = false;
     t->settled = NULL;
 }
 
