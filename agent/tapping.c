@@ -222,8 +222,12 @@ void tapping_start(struct tapping *t, const struct tapping_opts *opts)
 
 void tapping_tapped(struct tapping *t, uint64_t n)
 {
+    bool was_on = t->state == TAPPING_ON;
+
     t->state = n > 0 ? TAPPING_ON : TAPPING_OFF;
     t->control = t->landing->ring.control; /* the reader's, while it lives */
+    if (was_on && n > 0)
+        return;
     if (n > 0)
         log_info(MODULE, "datagrams are tapped; /proc/net/udp shows them as "
                          "drops, kernel_drops of the status does not");
