@@ -130,7 +130,9 @@ static void apply_one(struct ingress *g, struct stretch *st, const void *record,
     if (source < SOCKETS_MAX)
         st->taken[source]++;
     if (poisoned || source == SOCKETS_MAX) {
-        ingest_skip(&g->ingest, &t->pos, (uint32_t)next, TRANSPORT_UDP);
+        ingest_skip(&g->ingest, &t->pos, (uint32_t)next,
+                    source < SOCKETS_MAX ? g->sockets->entries[source].transport
+                                         : TRANSPORT_UDP);
         if (poisoned) {
             ingress_note(g, NOTE_POISON, source < SOCKETS_MAX ? source : 0, n);
             landing_skipped(l);
@@ -168,7 +170,7 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
     for (uint32_t i = 0; i < n_done; i++)
         st->taken[sources[i]]++;
     st->n += n_done;
-    if (__builtin_expect(g->ingest.has_offender, 0))
+    if (__builtin_expect(g->ingest.has_offender, 0) && n_done > 0)
         ingress_note_offender(g, sources[0]);
     if (n_done > 0)
         return pos + (uint32_t)(r[n_done - 1].next - (uint32_t)pos);
