@@ -556,7 +556,7 @@ class SlowGrace(UpgradeCase):
                                         "SLOWGRACE_HANG": hang})
         if not agent.wait_for_tap():
             raise unittest.SkipTest(agent.status()["tap"]["why"])
-        open(hang, "w").close()
+        os.mkfifo(hang)
         uds = Uds(agent.uds)
         upgrade = threading.Thread(target=self.upgrade, args=(agent,))
         upgrade.start()
@@ -568,7 +568,8 @@ class SlowGrace(UpgradeCase):
         eventually(lambda: agent.status()["received"]["samples"] == 10,
                    timeout=2, what="the old program serving")
         self.assertEqual(agent.status()["upgrades"], 0)
-        os.unlink(hang)
+        with open(hang, "w"):
+            os.unlink(hang)
         upgrade.join()
         self.assertEqual(agent.status()["upgrades"], 1)
         self.assertTrue(agent.wait_for_tap())
