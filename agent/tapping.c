@@ -160,7 +160,7 @@ static void loaded(struct tapping *t)
 static bool start(struct tapping *t, bool grace)
 {
     t->grace = grace;
-    t->running = pthread_create(&t->thread, NULL, run, t) == 0;
+    t->running = t->has_done && pthread_create(&t->thread, NULL, run, t) == 0;
     return t->running;
 }
 
@@ -197,27 +197,24 @@ static void on_done(uv_async_t *a)
 
 void tapping_start(struct tapping *t, const struct tapping_opts *opts)
 {
-    int rc;
-
     *t = (struct tapping){.loop = opts->loop,
                           .reader = opts->reader,
                           .sockets = opts->sockets,
                           .landing = opts->landing,
                           .max_bytes = opts->max_bytes,
                           .ring_held = opts->ring_held};
+    /* Without a tap, too: a ring of an earlier life has to be settled. */
+    t->has_done = uv_async_init(t->loop, &t->done, on_done) == 0;
+    t->done.data = t;
     if (opts->off != NULL) {
         t->cause = *opts->off;
         say_off(t);
-        return;
-    }
-    rc = uv_async_init(t->loop, &t->done, on_done);
-    t->has_done = rc == 0;
-    t->done.data = t;
-    if (rc == 0 && start(t, false))
+    } else if (start(t, false)) {
         t->state = TAPPING_LOADING;
-    else
+    } else {
         (void)snprintf(t->cause.why, sizeof(t->cause.why),
                        "no thread to load it");
+    }
 }
 
 void tapping_tapped(struct tapping *t, uint64_t n)
