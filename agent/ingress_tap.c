@@ -130,7 +130,9 @@ static void apply_one(struct ingress *g, struct stretch *st, const void *record,
     if (source < SOCKETS_MAX)
         st->taken[source]++;
     if (poisoned || source == SOCKETS_MAX) {
-        ingest_skip(&g->ingest, &t->pos, (uint32_t)next, TRANSPORT_UDP);
+        ingest_skip(&g->ingest, &t->pos, (uint32_t)next,
+                    source < SOCKETS_MAX ? g->sockets->entries[source].transport
+                                         : TRANSPORT_UDP);
         if (poisoned) {
             ingress_note(g, NOTE_POISON, source < SOCKETS_MAX ? source : 0, n);
             landing_skipped(l);
@@ -168,7 +170,7 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
     for (uint32_t i = 0; i < n_done; i++)
         st->taken[sources[i]]++;
     st->n += n_done;
-    if (__builtin_expect(g->ingest.has_offender, 0))
+    if (__builtin_expect(g->ingest.has_offender, 0) && n_done > 0)
         ingress_note_offender(g, sources[0]);
     if (n_done > 0)
         return pos + (uint32_t)(r[n_done - 1].next - (uint32_t)pos);
@@ -188,7 +190,8 @@ static void count(const struct ingress *g, struct stretch *st,
         st->taken[source]++;
 }
 
-/* Everything before @pos is applied. */
+/* Everything before @pos is applied; of the record there a part may be, which the
+ * position knows then. */
 static void settle(struct ingress *g, struct stretch *st, uint64_t pos)
 {
     struct landing_tap *t = &g->landing->head->tap;
@@ -202,7 +205,8 @@ static void settle(struct ingress *g, struct stretch *st, uint64_t pos)
             k->tapped[g->sockets->entries[i].transport] += st->taken[i];
         }
     }
-    region_set(g->region, t->pos, ((struct ingest_pos){(uint32_t)pos, 0}));
+    if (t->pos.record != (uint32_t)pos) /* behind records that were withdrawn */
+        region_set(g->region, t->pos, ((struct ingest_pos){(uint32_t)pos, 0}));
     region_set(g->region, t->counted, (uint32_t)pos);
     region_commit(g->region);
     ring_consumed(&g->landing->ring, pos);
@@ -303,7 +307,5 @@ void ingress_tap_recover(struct ingress *g)
         count(g, &st, record, n);
         at = next;
     }
-    /* A record that is applied in part stays where it is. */
-    if (t->pos.offset == 0)
-        settle(g, &st, pos);
+    settle(g, &st, pos);
 }

@@ -199,10 +199,20 @@ bool keeper_is_fault(int status)
     }
 }
 
-void keeper_after_worker(struct keeper *k, int status)
+/* The ring is mapped to look at the record, and not longer: a successor would inherit
+ * that, with a descriptor which is closed as the dead worker's. */
+static void note_death(struct keeper *k)
 {
     const void *bytes;
-    size_t n_bytes;
+    size_t n;
+
+    if (landing_note_death(&k->landing, &bytes, &n) == 2)
+        keep_poison(k, bytes, n);
+    landing_ring_unmap(&k->landing);
+}
+
+void keeper_after_worker(struct keeper *k, int status)
+{
     int rc;
 
     atomic_store(&k->sup->serving, 0);
@@ -210,10 +220,10 @@ void keeper_after_worker(struct keeper *k, int status)
     if (region_rollback(&k->store) != 0 || rc != 0)
         log_error("keeper", "the dead worker scribbled over its journal: what "
                             "does not check is dropped and counted as damaged");
-    if (!keeper_is_fault(status))
+    if (keeper_is_fault(status))
+        note_death(k);
+    else
         landing_forget(&k->landing);
-    else if (landing_note_death(&k->landing, &bytes, &n_bytes) == 2)
-        keep_poison(k, bytes, n_bytes);
     if (atomic_exchange(&k->sup->kernel_busy, 0) != 0 &&
         keeper_is_fault(status))
         atomic_fetch_add(&k->sup->n_kernel_faults, 1);

@@ -66,8 +66,10 @@ static void stop_and_read(struct ingress *g)
         ingress_stream_stop(g, i);
         (void)ingress_stream_read(g, i, LAST_CALLS);
     }
-    if (g->landing->has_ring)
-        (void)ingress_tap(g, ring_end(&g->landing->ring));
+    if (!g->landing->has_ring)
+        return;
+    (void)ingress_tap(g, ring_end(&g->landing->ring));
+    ingress_tap_give_up(g, ring_end(&g->landing->ring));
 }
 
 static int take_the_rest(struct keeper *k, struct agg *agg,

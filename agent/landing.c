@@ -384,12 +384,15 @@ struct landing_recv *landing_conn_arm(struct landing *l, uint32_t i,
 
 /* ---- Death and poison -------------------------------------------------- */
 
-/* Several records make one transaction, and one of them is looked at. */
+/* Several records make one transaction, and one of them is looked at. Right behind
+ * the commit that is still the last of them, which is applied: nobody would find it
+ * any more. */
 static struct ingest_pos at_work(const struct landing *l, struct ingest_pos pos)
 {
     uint32_t working = l->head->working;
 
-    return working == pos.record ? pos : (struct ingest_pos){working, 0};
+    return (int32_t)(working - pos.record) > 0 ? (struct ingest_pos){working, 0}
+                                               : pos;
 }
 
 struct landing_place landing_place(const struct landing *l)

@@ -344,6 +344,8 @@ static void take_orders(struct reader *r)
             break;
         case READER_RESUME:
             reader_resume(r);
+            if (r->has_tap) /* it may have come while nothing was tapped */
+                answer(r, READER_TAPPED, 0, r->tapped);
             break;
         case READER_TAP:
             reader_tap(r, (struct tap *)(uintptr_t)o.token);

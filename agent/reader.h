@@ -36,7 +36,7 @@ enum reader_order {
                          the kernel holds stays there, for whoever reads next.
                          Again: closes what found no room the first time.
                          @n_left: 1 = declined, see READER_FLUSH */
-    READER_RESUME,    /* read on; no answer */
+    READER_RESUME,    /* read on. READER_TAPPED, if there is a tap */
     READER_TAP,       /* token = struct tap *, on the heap, now the reader's:
                          attach it. READER_TAPPED */
     READER_UNTAP,     /* detach it, until READER_RESUME. READER_UNTAPPED: no

@@ -34,7 +34,10 @@ bool reader_pause(struct reader *r)
         (void)uv_timer_stop(&r->bucket);
         (void)uv_timer_stop(&r->tick);
         reader_tap_off(r); /* was, and a grace period ago: see READER_UNTAP */
-        (void)reader_tap_sweep(r);
+        /* Where the kernel refuses to tell when that is over, a sender may still
+         * be writing into the ring. */
+        reader_tap_finish(r,
+                          clock_mono_ns(&clock_real) + READER_CLOSE_SWEEP_NS);
         ingress_udp_drops(&r->g);
     }
     agg_close_all(r->agg, ingress_now_s(&r->g));

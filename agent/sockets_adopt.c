@@ -189,6 +189,22 @@ static void refuse(int fd, const char *name, const struct notify *manager)
     close(fd);
 }
 
+/* Counted twice, what the kernel drops would be; and of what the tap takes, one of
+ * them would know. */
+static bool is_here(const struct sockets *s, int fd)
+{
+    struct stat st, other;
+
+    if (fstat(fd, &st) != 0)
+        return false;
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (fstat(s->entries[i].fd, &other) == 0 && other.st_dev == st.st_dev &&
+            other.st_ino == st.st_ino)
+            return true;
+    }
+    return false;
+}
+
 static void set_up(struct socket_entry *e, const struct config *cfg)
 {
     if (e->kind == SOCKET_UDP ||
@@ -216,6 +232,14 @@ static void adopt(struct sockets *s, const struct config *cfg, int fd,
     if (strcmp(name, SOCKETS_RING_NAME) == 0 && s->n_kept_ring < 2) {
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
         s->kept_ring[s->n_kept_ring++] = fd;
+        return;
+    }
+    if (is_here(s, fd)) {
+        log_warn(MODULE,
+                 "the service manager passed the same socket twice fd=%d "
+                 "name=%s",
+                 fd, name);
+        close(fd);
         return;
     }
     if (kind_of(fd, &kind) == 0)

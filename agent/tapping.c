@@ -160,8 +160,15 @@ static void loaded(struct tapping *t)
 static bool start(struct tapping *t, bool grace)
 {
     t->grace = grace;
-    t->running = pthread_create(&t->thread, NULL, run, t) == 0;
+    t->running = t->has_done && pthread_create(&t->thread, NULL, run, t) == 0;
     return t->running;
+}
+
+static void begin_grace(struct tapping *t)
+{
+    t->wants_grace = false;
+    if (!start(t, true))
+        settled(t);
 }
 
 static void on_done(uv_async_t *a)
@@ -178,44 +185,46 @@ static void on_done(uv_async_t *a)
             free(t->made);
         }
         finish_stop(t);
-    } else if (t->grace) {
-        settled(t);
-    } else {
-        loaded(t);
-        if (t->wants_grace && !start(t, true))
-            settled(t);
+        return;
     }
+    if (!t->grace)
+        loaded(t);
+    if (t->wants_grace)
+        begin_grace(t);
+    else if (t->grace)
+        settled(t);
 }
 
 void tapping_start(struct tapping *t, const struct tapping_opts *opts)
 {
-    int rc;
-
     *t = (struct tapping){.loop = opts->loop,
                           .reader = opts->reader,
                           .sockets = opts->sockets,
                           .landing = opts->landing,
                           .max_bytes = opts->max_bytes,
                           .ring_held = opts->ring_held};
+    /* Without a tap, too: a ring of an earlier life has to be settled. */
+    t->has_done = uv_async_init(t->loop, &t->done, on_done) == 0;
+    t->done.data = t;
     if (opts->off != NULL) {
         t->cause = *opts->off;
         say_off(t);
-        return;
-    }
-    rc = uv_async_init(t->loop, &t->done, on_done);
-    t->has_done = rc == 0;
-    t->done.data = t;
-    if (rc == 0 && start(t, false))
+    } else if (start(t, false)) {
         t->state = TAPPING_LOADING;
-    else
+    } else {
         (void)snprintf(t->cause.why, sizeof(t->cause.why),
                        "no thread to load it");
+    }
 }
 
 void tapping_tapped(struct tapping *t, uint64_t n)
 {
+    bool was_on = t->state == TAPPING_ON;
+
     t->state = n > 0 ? TAPPING_ON : TAPPING_OFF;
     t->control = t->landing->ring.control; /* the reader's, while it lives */
+    if (was_on && n > 0)
+        return;
     if (n > 0)
         log_info(MODULE, "datagrams are tapped; /proc/net/udp shows them as "
                          "drops, kernel_drops of the status does not");
@@ -239,13 +248,16 @@ void tapping_untapped(struct tapping *t)
 {
     if (t->settled == NULL)
         return;
-    t->wants_grace = t->running; /* it is loading: one thread at a time */
-    if (!t->running && !start(t, true))
-        settled(t);
+    /* One thread at a time: it is loading, or waits for a period that began before
+     * the programs were detached, for an order which was taken back. */
+    t->wants_grace = t->running;
+    if (!t->running)
+        begin_grace(t);
 }
 
 void tapping_unsettle(struct tapping *t)
 {
+    t->wants_grace = false;
     t->settled = NULL;
 }
 

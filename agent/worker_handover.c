@@ -22,7 +22,9 @@
 #include "agent/worker_private.h"
 
 /* So long the sockets are served on while requests in flight end. One that takes
- * longer may be sent twice, and counts as ambiguous then. */
+ * longer may be sent twice, and counts as ambiguous then. For the tap's last senders
+ * there is no such limit: what they put into a ring that was left would be lost. It
+ * is the keeper that gives up, and takes the order back. */
 #define SETTLE_MS 2000
 /* And so long the kernel side may take to give what it has. */
 #define COLLECT_MS (LIFECYCLE_KERNEL_NS / MS)
@@ -212,11 +214,9 @@ void worker_handover_collected(struct worker *w)
 }
 
 /* What the kernel side measured lies in maps that end with this process. */
-static void on_settled(void *arg)
+static void settled(struct worker *w)
 {
-    struct worker *w = arg;
-
-    if (w->step != STEP_SETTLING || --w->n_settling > 0)
+    if (w->step != STEP_SETTLING || !w->requests_settled || !w->tap_settled)
         return;
     w->step = STEP_COLLECTING;
     if (w->kernel != NULL)
@@ -226,22 +226,34 @@ static void on_settled(void *arg)
     worker_handover_collected(w);
 }
 
+static void on_requests_settled(void *arg)
+{
+    struct worker *w = arg;
+
+    w->requests_settled = true;
+    settled(w);
+}
+
+static void on_tap_settled(void *arg)
+{
+    struct worker *w = arg;
+
+    w->tap_settled = true;
+    settled(w);
+}
+
 static void on_settle_timer(uv_timer_t *t)
 {
-    struct worker *w = t->data;
-
-    w->n_settling = 1; /* it is over */
-    tapping_unsettle(&w->tapping);
-    on_settled(w);
+    on_requests_settled(t->data);
 }
 
 static void begin(struct worker *w)
 {
     log_info(MODULE, "handing over to the new program");
     w->step = STEP_SETTLING;
-    w->n_settling = 2;
-    forwarder_pause(w->forwarder, on_settled, w);
-    tapping_settle(&w->tapping, on_settled, w);
+    w->requests_settled = w->tap_settled = false;
+    forwarder_pause(w->forwarder, on_requests_settled, w);
+    tapping_settle(&w->tapping, on_tap_settled, w);
     uv_update_time(&w->loop);
     (void)uv_timer_start(&w->settle_timer, on_settle_timer, SETTLE_MS, 0);
 }

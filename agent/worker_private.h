@@ -72,7 +72,8 @@ struct worker {
     int exit_status;
 
     enum handover_step step;
-    unsigned n_settling; /* what STEP_SETTLING waits for */
+    bool requests_settled; /* what STEP_SETTLING waits for */
+    bool tap_settled;
     uint64_t rested_us;
     struct control_request *upgrades[CONTROL_MAX_WAITING]; /* who asked */
     uint32_t n_upgrades;

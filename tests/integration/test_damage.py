@@ -63,11 +63,11 @@ def address_of(pid, function):
     raise AssertionError("%d does not run %s" % (pid, BINARY))
 
 
-def break_code(pid):
+def break_code(pid, functions=("ingress_datagrams", "ingress_tap")):
     """The worker dies of a fault when it next takes a datagram, from a socket or
     from the tap's ring; its successor has the code as it was."""
     with open("/proc/%d/mem" % pid, "r+b", buffering=0) as f:
-        for function in ("ingress_datagrams", "ingress_tap"):
+        for function in functions:
             f.seek(address_of(pid, function))
             f.write(b"\x0f\x0b" if os.uname().machine == "x86_64"
                     else b"\0\0\0\0")

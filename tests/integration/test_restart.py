@@ -347,6 +347,28 @@ class Restarts(Case):
                          3 * 3 * 5)
         self.assertEqual(receipt["left_for_successor"], 0)
 
+    def test_a_kept_ring_that_is_not_wanted_any_more_is_read_and_left(self):
+        """The tap was switched off meanwhile, and an upgrade ends the ring."""
+        intake = self.intake()
+        manager = Manager(self, intake)
+        agent = manager.start()
+        agent.wait_for_tap()
+        manager.crash()
+        clients = [Uds(agent.uds), Udp(agent.port)]
+        for c in clients:
+            c.send("off:1|c")
+        agent = manager.start(DD_DOGSTATSD_TAP="off")
+        for c in clients:
+            c.send("off:1|c")
+        eventually(lambda: agent.status()["received"]["samples"] == 4,
+                   what="what was sent")
+        r = agent.client("upgrade")
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+        receipt = manager.stop()
+        self.assertEqual(receipt["worker_deaths"], 0)
+        self.assertEqual(receipt["kernel_drops"], {"udp": 0})
+        self.assertEqual(self.sum_of(intake.stop(), "off"), 4)
+
 
 class Connections(Case):
     def test_they_go_on_at_the_end_of_a_frame(self):

@@ -10,6 +10,7 @@ import time
 import unittest
 
 from harness import BINARY, TAP, Case, Udp, Uds, eventually
+from test_damage import break_code
 
 # An agent of the superuser without any of its capabilities.
 WITHOUT_CAPABILITIES = """#!/bin/sh
@@ -196,3 +197,24 @@ class Tap(Case):
         receipt = agent.stop()
         self.assert_all_delivered(receipt)
         self.assertEqual(self.sum_of(intake.stop(), "again"), 33)
+
+    def test_a_worker_that_dies_of_a_tapped_datagram_leaves_a_good_ring(self):
+        intake = self.intake()
+        agent = self.tapped(intake)
+        uds = Uds(agent.uds)
+        for life in range(2):
+            pid = eventually(agent.worker_pid, what="a worker")
+            break_code(pid, ["ingest_short"])
+            uds.send("fault:1|c")
+            eventually(lambda: agent.worker_pid() not in (None, pid),
+                       what="a successor")
+            self.assertTrue(agent.wait_for_tap())
+            before = agent.status()["tapped"]["uds"]
+            for _ in range(10):
+                uds.send("fault:1|c")
+            eventually(lambda: agent.status()["tapped"]["uds"] == before + 10,
+                       what="what the tap took")
+        receipt = agent.stop()
+        self.assert_all_delivered(receipt)
+        self.assertEqual(receipt["worker_deaths"], 2)
+        self.assertEqual(self.sum_of(intake.stop(), "fault"), 22)

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import unittest
 
 import harness
 from harness import BINARY, LONG, Case, Stream, Udp, Uds, eventually
@@ -542,3 +543,36 @@ class Upgrades(UpgradeCase):
         self.refused(job, "exec")
         job.proc.stdin.close()
         self.assertEqual(job.wait(), 0)
+
+
+class SlowGrace(UpgradeCase):
+    """Senders that were inside the tap's programs may be there as long as a grace
+    period lasts: the ring is not left before."""
+
+    def test_sockets_are_served_until_the_last_sender_is_through(self):
+        hang = os.path.join(self.tmp, "hang")
+        lib = harness.compile_preload(self.tmp, "slowgrace")
+        intake = self.intake()
+        agent = self.start(intake, env={"LD_PRELOAD": lib,
+                                        "SLOWGRACE_HANG": hang})
+        if not agent.wait_for_tap():
+            raise unittest.SkipTest(agent.status()["tap"]["why"])
+        os.mkfifo(hang)
+        uds = Uds(agent.uds)
+        upgrade = threading.Thread(target=self.upgrade, args=(agent,))
+        upgrade.start()
+        agent.err.wait_for("handing over")
+        # The pause is the scenario: what else is waited for is given up by then.
+        select.select([], [], [], 2.5)
+        for _ in range(10):
+            uds.send("slow:1|c")
+        eventually(lambda: agent.status()["received"]["samples"] == 10,
+                   timeout=2, what="the old program serving")
+        self.assertEqual(agent.status()["upgrades"], 0)
+        with open(hang, "w"):
+            os.unlink(hang)
+        upgrade.join()
+        self.assertEqual(agent.status()["upgrades"], 1)
+        self.assertTrue(agent.wait_for_tap())
+        self.assert_all_delivered(agent.stop())
+        self.assertEqual(self.sum_of(intake.stop(), "slow"), 10)

@@ -85,6 +85,53 @@ static const struct lives_script buckets_end = {
     .later_s = 65,
 };
 
+/* Every sort of record, in groups and alone. */
+static const struct lives_record tapped[] = {
+    {LIVES_UDP, "hits:3|c|#a:b", 0},
+    {LIVES_UDP, "hits:4|c|#a:b\n", 2},
+    {LIVES_FOREIGN, "nobody:1|c", 0},
+    {LIVES_GRAM, "users:u1|s\nusers:u2|s\nlat:12|h\n", 0},
+    {LIVES_WITHDRAWN, "gone:1|c", 1},
+    {LIVES_UDP, "temp:21.5|g", 0},
+    {LIVES_UDP, "pack:1:2:3:4|c\nbad line\n_sc|svc.up|0\n", 0},
+    {LIVES_GRAM, "size:9|d", 1},
+    {LIVES_WITHDRAWN, "gone:2|c", 0},
+    {0},
+};
+
+static const struct lives_record tapped_later[] = {
+    {LIVES_GRAM, "hits:1|c", 0},        {LIVES_UNFINISHED, "stuck:1|c", 0},
+    {LIVES_UDP, "hits:10|c|#a:b", 0},   {LIVES_WITHDRAWN, "gone:3|c", 0},
+    {LIVES_UNFINISHED, "stuck:2|c", 0}, {LIVES_UDP, "hits:100|c", 0},
+    {LIVES_UNFINISHED, "stuck:3|c", 0}, {0},
+};
+
+static const struct lives_script through_the_ring = {
+    .udp = {"full:1|c\nhits:5|c|#a:b"},
+    .gram = {"full:2|c"},
+    .frames = {"s.hits:1|c", "s.hits:10|c"},
+    .ring = tapped,
+    .ring_later = tapped_later,
+    .n_first_bytes = 7,
+};
+
+/* More than the reader gives back at once, then a line of two transactions that is
+ * not the first of its datagram. */
+static const struct lives_record many_tapped[] = {
+    {LIVES_UDP, "n:1|c", 134},
+    {LIVES_GRAM, "g:1|c\npd" HUNDRED HUNDRED HUNDRED ":1|d\ng:1|c", 0},
+    {LIVES_GRAM, "n:1|c", 0},
+    {0},
+};
+
+static const struct lives_script much_through_the_ring = {
+    .udp = {"full:1|c"},
+    .gram = {"full:2|c"},
+    .frames = {"s.hits:1|c", "s.hits:10|c"},
+    .ring = many_tapped,
+    .n_first_bytes = 7,
+};
+
 /* ---- Judging ------------------------------------------------------------- */
 
 struct proof {
@@ -310,6 +357,18 @@ static void a_growing_pool_survives_a_kill_anywhere(void **state)
     prove(&pool_grows);
 }
 
+static void tapped_datagrams_survive_a_kill_anywhere(void **state)
+{
+    (void)state;
+    prove(&through_the_ring);
+}
+
+static void a_full_ring_survives_a_kill_anywhere(void **state)
+{
+    (void)state;
+    prove(&much_through_the_ring);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +377,8 @@ int main(void)
         cmocka_unit_test(the_ends_of_buckets_survive_a_kill_anywhere),
         cmocka_unit_test(a_growing_table_survives_a_kill_anywhere),
         cmocka_unit_test(a_growing_pool_survives_a_kill_anywhere),
+        cmocka_unit_test(tapped_datagrams_survive_a_kill_anywhere),
+        cmocka_unit_test(a_full_ring_survives_a_kill_anywhere),
     };
     const char *s = getenv("RETRIEVER_TEST_SEED");
     const char *l = getenv("RETRIEVER_TEST_LONG");

@@ -144,7 +144,12 @@ static bool attach(struct life *l)
     l->g.clock = &l->clock;
     l->g.notes = &l->notes;
     l->g.watch = (struct ingress_watch){l, added, removed};
-    return ingress_init(&l->g) == 0;
+    if (ingress_init(&l->g) != 0)
+        return false;
+    /* A judge's sockets are others; the records name those of the script. */
+    for (unsigned i = 0; i < LIVES_RING_SOURCES; i++)
+        l->g.socket_ids[i] = l->v->ring.ids[i];
+    return true;
 }
 
 /* A judge frees nothing: it is over in a moment. */
@@ -212,10 +217,22 @@ static void finish_parts(struct life *l)
 
 /* ---- In ------------------------------------------------------------------ */
 
+static void receive_tapped(struct life *l)
+{
+    const struct landing *zone = &l->v->k.landing;
+
+    if (!zone->has_ring)
+        return;
+    (void)ingress_tap(&l->g, ring_end(&zone->ring));
+    if (atomic_load(&l->v->shared->gate_passed) != 0)
+        ingress_tap_give_up(&l->g, ring_end(&zone->ring));
+}
+
 static void receive(struct life *l)
 {
     struct landing *zone = &l->v->k.landing;
 
+    receive_tapped(l);
     (void)ingress_datagrams(&l->g, UDP, 4);
     (void)ingress_datagrams(&l->g, GRAM, 4);
     (void)ingress_accept(&l->g, STREAM, 4);
@@ -232,6 +249,8 @@ static void send_rest(struct lives *v)
 
     REQUIRE(send(v->client[STREAM], v->stream + s->n_first_bytes, n, 0) ==
             (ssize_t)n);
+    if (v->k.landing.has_ring)
+        lives_ring_go_on(&v->ring);
     atomic_store(&v->shared->gate_passed, 1);
 }
 
@@ -316,6 +335,9 @@ void lives_maps(const struct lives *v, struct stepper *s)
     s->maps[2] = (struct stepper_map){k->landing.map, k->landing.map_bytes,
                                       k->landing.fd};
     s->n_maps = 3;
+    if (k->landing.has_ring)
+        s->maps[s->n_maps++] =
+            (struct stepper_map){v->ring.map, v->ring.words_bytes, v->ring.fd};
 }
 
 static void *share(size_t n)
@@ -422,6 +444,17 @@ static bool open_sockets(struct lives *v)
            v->client[STREAM] >= 0;
 }
 
+static bool open_ring(struct lives *v)
+{
+    const struct lives_script *s = v->script;
+
+    if (s->ring == NULL)
+        return true;
+    for (unsigned i = 0; i < LIVES_RING_SOURCES; i++)
+        v->ring.ids[i] = ingress_socket_id(&v->k.sockets.entries[i]);
+    return lives_ring_open(&v->ring, &v->k.landing, s->ring, s->ring_later);
+}
+
 static bool send_datagrams(int fd, const char *const *lines)
 {
     for (unsigned i = 0; i < LIVES_MAX_DATAGRAMS && lines[i] != NULL; i++) {
@@ -483,7 +516,7 @@ bool lives_open(struct lives *v, const struct lives_script *script)
     clock_of = NULL;
     sketch_init();
     make_stream(v);
-    if (!open_memory(v) || !open_sockets(v) ||
+    if (!open_memory(v) || !open_sockets(v) || !open_ring(v) ||
         (v->k.open_fds = opendir("/proc/self/fd")) == NULL ||
         fd_set_snapshot(&v->k.kept) != 0) {
         perror("lives_open");
@@ -504,6 +537,7 @@ void lives_close(struct lives *v)
     close(v->intake);
     closedir(v->k.open_fds);
     fd_set_fini(&v->k.kept);
+    lives_ring_close(&v->ring, &v->k.landing);
     landing_close(&v->k.landing);
     region_close(&v->k.ingest);
     region_close(&v->k.store);
@@ -597,6 +631,8 @@ bool lives_enter_copy(struct lives *v)
     v->k.shares_table = true;
     v->k.open_fds = opendir("/proc/self/fd");
     v->in_copy = true;
+    if (v->k.landing.has_ring && !lives_ring_copy(&v->ring))
+        return false;
     if (v->k.open_fds == NULL || !copy_datagrams(v, UDP, v->script->udp) ||
         !copy_datagrams(v, GRAM, v->script->gram) || !copy_stream(v))
         return false;

@@ -3,9 +3,10 @@
  * A keeper, and lives of workers on its memory, for proofs: each life does what
  * is left of one script, from sockets to an intake, and may be killed anywhere.
  *
- * A life receives what waits on UDP, on Unix datagrams and on a Unix stream whose
- * last frame is not complete, closes the part, encodes, commits, releases and
- * sends; then the rest of the stream comes, and all of that once more. It is the
+ * A life receives what waits in the tap's ring, on UDP, on Unix datagrams and on a
+ * Unix stream whose last frame is not complete, closes the part, encodes, commits,
+ * releases and sends; then the rest of the stream comes, and more of the ring, and
+ * all of that once more, but that nothing unfinished is waited for. It is the
  * code of the worker in one thread and under a clock that stands still, but for
  * one leap at that gate. What comes out must be the same whoever did it.
  *
@@ -19,6 +20,7 @@
 #include <sys/types.h>
 
 #include "agent/keeper.h"
+#include "tests/support/lives_ring.h"
 #include "tests/support/stepper.h"
 
 #define LIVES_MAX_DATAGRAMS 8
@@ -27,6 +29,8 @@ struct lives_script {
     const char *udp[LIVES_MAX_DATAGRAMS];  /* up to NULL */
     const char *gram[LIVES_MAX_DATAGRAMS]; /* up to NULL */
     const char *frames[LIVES_MAX_DATAGRAMS];
+    const struct lives_record *ring;       /* up to a kind of 0; NULL = none */
+    const struct lives_record *ring_later; /* the same, behind the gate */
     size_t n_first_bytes; /* of the frames: what comes before the gate */
     unsigned n_contexts;  /* known before the script begins */
     bool copy_histograms; /* as distributions, too */
@@ -45,6 +49,7 @@ struct lives {
     struct lives_shared *shared;
     int intake;    /* memfd: what was sent, in order */
     int client[3]; /* UDP, Unix datagram, stream */
+    struct lives_ring ring;
     uint64_t base_seq;
     uint64_t n_parts;      /* closed by the whole script; 0 = not known yet */
     unsigned char *stream; /* all frames */

@@ -209,7 +209,7 @@ static void write_ledger(struct outcome *o, const struct ledger *l)
 
     if (!ledger_balances(l))
         say(o, "BAD %s does not balance%.0" PRIu64 "\n", "ledger", 0);
-    if (l->open != 0 || l->in_flight != 0 || l->dropped != 0)
+    if (l->open != 0 || l->in_flight != 0 || l->dropped != in->ring_busy)
         (void)buf_printf(&o->text,
                          "BAD left: open %" PRIu64 " in flight %" PRIu64
                          " dropped %" PRIu64 "\n",
@@ -217,8 +217,10 @@ static void write_ledger(struct outcome *o, const struct ledger *l)
     if (o->n_again > out->payloads_ambiguous)
         say(o, "BAD %s: %" PRIu64 " sent again and not counted\n", "payloads",
             o->n_again - out->payloads_ambiguous);
-    for (int t = 0; t < TRANSPORT_N; t++)
+    for (int t = 0; t < TRANSPORT_N; t++) {
         say(o, "received %s %" PRIu64 "\n", transport_name(t), in->received[t]);
+        say(o, "tapped %s %" PRIu64 "\n", transport_name(t), in->tapped[t]);
+    }
     for (int r = 0; r < DSD_N_RESULTS; r++)
         (void)buf_printf(&o->text, "rejected %d %" PRIu64 "\n", r,
                          in->rejected[r]);
@@ -235,6 +237,24 @@ static void write_ledger(struct outcome *o, const struct ledger *l)
     say(o, "%s %" PRIu64 "\n", "checks", out->checks_delivered);
     say(o, "%s %" PRIu64 "\n", "sent", out->payloads_sent);
     say(o, "%s %" PRIu64 "\n", "refused connections", in->stream_refused);
+    say(o, "%s %" PRIu64 "\n", "unfinished in the ring", in->ring_busy);
+}
+
+/* What the kernel counts as dropped, and room that it does not get back. */
+static void write_ring(struct outcome *o, const struct landing *l)
+{
+    const struct landing_tap *t = &l->head->tap;
+
+    if (!l->has_ring)
+        return;
+    for (uint64_t i = 0; i < LIVES_RING_SOURCES; i++)
+        (void)buf_printf(&o->text, "taken of %" PRIu64 ": %u\n", i,
+                         t->taken[i]);
+    say(o, "%s %" PRIu64 "\n", "read to", t->pos.record);
+    say(o, "%s %" PRIu64 "\n", "counted to", t->counted);
+    if (ring_begin(&l->ring) != ring_end(&l->ring))
+        say(o, "BAD %s: %" PRIu64 " bytes\n", "room in the ring",
+            ring_end(&l->ring) - ring_begin(&l->ring));
 }
 
 static void read_ledger(struct lives *v, struct ledger *l)
@@ -271,6 +291,7 @@ char *lives_outcome(struct lives *v)
     write_items(o, "check", &o->store.checks);
     write_payloads(o);
     write_ledger(o, &l);
+    write_ring(o, &v->k.landing);
     REQUIRE(!o->text.failed);
     text = strdup(buf_cstr(&o->text));
     REQUIRE(text != NULL);

@@ -229,6 +229,33 @@ static void two_deaths_at_one_record_are_poison(void **state)
     assert_false(landing_poisoned(l, &here));
 }
 
+/* The next one is not begun yet, but the one before is done with: skipping it, the
+ * successor would look for it for ever. */
+static void a_death_behind_a_commit_is_at_the_next_record(void **state)
+{
+    struct fixture *f = *state;
+    struct landing *l = &f->l;
+    const void *bytes;
+    size_t n;
+
+    landing_arm(l, 0);
+    assert_int_equal(send(f->pair[0], "done", 4, 0), 4);
+    assert_int_equal(send(f->pair[0], "next", 4, 0), 4);
+    assert_int_equal(recvmmsg(f->pair[1], l->batch->msgs, LANDING_SLOTS,
+                              MSG_DONTWAIT, NULL),
+                     2);
+    l->head->working = 0;
+    l->batch->pos.record = 1;
+    l->head->applying = LANDING_BATCH;
+    assert_int_equal(landing_note_death(l, &bytes, &n), 1);
+    assert_int_equal(n, 4);
+    assert_memory_equal(bytes, "next", 4);
+    l->head->working = 1;
+    l->batch->pos.record = 2;
+    l->head->applying = LANDING_BATCH;
+    assert_int_equal(landing_note_death(l, &bytes, &n), 0);
+}
+
 static void kills_from_outside_are_no_poison(void **state)
 {
     struct fixture *f = *state;
@@ -300,6 +327,9 @@ int main(void)
                                         stream, tear_down),
         cmocka_unit_test_setup_teardown(two_deaths_at_one_record_are_poison,
                                         datagrams, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_death_behind_a_commit_is_at_the_next_record, datagrams,
+            tear_down),
         cmocka_unit_test_setup_teardown(kills_from_outside_are_no_poison,
                                         datagrams, tear_down),
         cmocka_unit_test_setup_teardown(a_place_that_cannot_be_is_none,

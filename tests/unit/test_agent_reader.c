@@ -581,8 +581,20 @@ static void a_connection_without_descriptor_keeps_its_whole_frames(void **state)
 
 /* ---- The tap ------------------------------------------------------------- */
 
-/* Loads it for the sockets of @f; false: not on this machine, and said so. */
-static bool tap(struct fixture *f)
+/* False: not on this machine, and said so. */
+static bool can_tap(const struct fixture *f)
+{
+    const char *required = getenv("RETRIEVER_TEST_REQUIRE_BPF");
+
+    if (f->landing.head->tap.ring_fd >= 0)
+        return true;
+    print_message("skipped: %s; %s\n", f->cause.why, f->cause.remedy);
+    assert_false(required != NULL && strcmp(required, "1") == 0);
+    return false;
+}
+
+/* For the sockets of @f. */
+static struct tap *load_tap(struct fixture *f)
 {
     const struct landing_tap *maps = &f->landing.head->tap;
     const struct ring ring = {.ring_fd = maps->ring_fd,
@@ -593,18 +605,20 @@ static bool tap(struct fixture *f)
     const struct tap_opts opts = {.max_bytes = BUFFER,
                                   .sources = &source,
                                   .n_sources = 1};
-    struct tap *t;
+    struct tap *t = calloc(1, sizeof(*t));
 
-    if (maps->ring_fd < 0) {
-        const char *required = getenv("RETRIEVER_TEST_REQUIRE_BPF");
-
-        print_message("skipped: %s; %s\n", f->cause.why, f->cause.remedy);
-        assert_false(required != NULL && strcmp(required, "1") == 0);
-        return false;
-    }
-    t = calloc(1, sizeof(*t));
     assert_non_null(t);
     assert_int_equal(tap_load(t, &ring, &opts, &f->cause), 0);
+    return t;
+}
+
+static bool tap(struct fixture *f)
+{
+    struct tap *t;
+
+    if (!can_tap(f))
+        return false;
+    t = load_tap(f);
     reader_order(f->reader, READER_TAP, (uint64_t)(uintptr_t)t);
     while (f->n_tapped == 0)
         (void)uv_run(&f->loop, UV_RUN_DEFAULT);
@@ -698,6 +712,34 @@ static void untapped_and_resting_it_has_an_empty_ring(void **state)
     assert_int_equal(f->landing.head->tap.taken[GRAM], 101);
 }
 
+/* Loaded while an upgrade is under way, which is then given up. */
+static void a_tap_that_comes_while_it_rests_is_told_when_it_goes_on(
+    void **state)
+{
+    struct fixture *f = *state;
+    int gram = connect_to(f->gram, SOCK_DGRAM);
+    struct tap *t;
+
+    if (!can_tap(f))
+        skip();
+    f->n_tapped = 99;
+    untap(f);
+    rest(f);
+    t = load_tap(f);
+    f->n_tapped = 99;
+    reader_order(f->reader, READER_TAP, (uint64_t)(uintptr_t)t);
+    while (f->n_tapped == 99)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    assert_int_equal(f->n_tapped, 0);
+    reader_order(f->reader, READER_RESUME, 0);
+    while (f->n_tapped == 0)
+        (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    send_many(gram, 5);
+    close(gram);
+    end(f);
+    assert_int_equal(f->landing.head->tap.taken[GRAM], 5);
+}
+
 /* A worker that dies leaves the programs attached and the ring to its successor. */
 static void a_successor_reads_on_in_the_ring(void **state)
 {
@@ -784,6 +826,7 @@ int main(void)
         T(tapped_datagrams_are_counted),
         T(what_the_ring_holds_is_closed_with_the_rest),
         T(untapped_and_resting_it_has_an_empty_ring),
+        T(a_tap_that_comes_while_it_rests_is_told_when_it_goes_on),
         T(a_successor_reads_on_in_the_ring),
         T(a_tapped_record_that_killed_two_is_skipped),
     };
