@@ -383,8 +383,8 @@ static bool had_devices(struct env *e, const struct event_env *ev)
     int fd;
     bool had;
 
-    if (p != NULL && (p->v[WATCH_CUDA].known != ENV_UNKNOWN ||
-                      p->v[WATCH_CUDA].ts_ns != 0))
+    if (p != NULL &&
+        (p->v[WATCH_CUDA].known != ENV_UNKNOWN || p->v[WATCH_CUDA].ts_ns != 0))
         return p->v[WATCH_CUDA].known != ENV_IS_UNSET;
     fd = ev->ns_tgid != 0 ? procfs_open(ev->ns_tgid) : -1;
     if (fd < 0)
@@ -500,9 +500,7 @@ static void event(void *self, const struct event_hdr *ev)
             attach_sweep(e->attach, lives);
         break;
     case EVENT_NONE:
-    case EVENT_ACTIVE:
     case EVENT_RUNQ:
-    case EVENT_DROP:
     case EVENT_N_TYPES:
         break;
     }
