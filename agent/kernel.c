@@ -135,6 +135,8 @@ static void collect(struct kernel *k, bool last)
             k->opts.features[i]->collect(k->selves[i], &k->lines, last);
     }
     write_own(k);
+    if (k->opts.write != NULL)
+        k->opts.write(k->opts.arg, &k->lines);
     lines_flush(&k->lines);
 }
 
@@ -305,6 +307,11 @@ static void open_one(struct kernel *k, uint32_t i,
 
     if (rc == LOADER_REFUSED && cause.why[0] == '\0')
         cause = *no_ring;
+    if (cause.why[0] != '\0' && cause.reason[0] == '\0') {
+        /* A fallback without the ring: what would help is the same. */
+        memcpy(cause.reason, no_ring->reason, sizeof(cause.reason));
+        memcpy(cause.remedy, no_ring->remedy, sizeof(cause.remedy));
+    }
     if (rc < 0)
         loader_explain(&cause, "it was not opened", rc);
     (void)pthread_mutex_lock(&k->lock);

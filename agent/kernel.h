@@ -28,6 +28,8 @@ struct kernel; /* opaque */
 struct kernel_opts {
     uv_loop_t *loop;
     void (*changed)(void *arg); /* a state was reached */
+    /* With each collection, by the kernel thread: more lines. NULL: none. */
+    void (*write)(void *arg, struct lines *out);
     void *arg;
     const struct feature *const
         *features; /* NULL ends it, FEATURES_MAX at most */

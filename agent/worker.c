@@ -10,6 +10,8 @@
  */
 #include "agent/worker.h"
 
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -414,6 +416,29 @@ static void make_proctags(struct worker *w)
     o->proctags = w->proctags;
 }
 
+/* How the reader is scheduled, where something was asked for: 1 = so. By the kernel
+ * thread, which runs only while there is a reader. */
+static void write_reader_sched(void *arg, struct lines *out)
+{
+    struct worker *w = arg;
+    struct reader_sched s;
+    char tags[128];
+
+    if (w->env->config->reader_policy == SCHED_OTHER)
+        return;
+    reader_sched(w->reader, &s);
+    (void)snprintf(tags, sizeof(tags), "requested:%s,effective:%s,reason:%s",
+                   s.requested, s.effective,
+                   s.cause == PRIORITY_GRANTED ? "ok"
+                                               : priority_cause_name(s.cause));
+    lines_add(out, "retriever.ebpf.reader.sched",
+              strcmp(s.requested, s.effective) == 0, "g", tags);
+    if (s.cause != PRIORITY_RUNAWAY || w->demotion_told)
+        return;
+    w->demotion_told = true;
+    lines_add(out, "retriever.ebpf.reader.rt_demoted", 1, "c", "");
+}
+
 static void make_kernel(struct worker *w)
 {
     const struct worker_env *env = w->env;
@@ -421,6 +446,7 @@ static void make_kernel(struct worker *w)
     const struct kernel_opts opts = {
         .loop = &w->loop,
         .changed = on_kernel,
+        .write = write_reader_sched,
         .arg = w,
         .features = feature_table,
         .feature_opts = &w->wiring.features,

@@ -54,6 +54,7 @@ struct worker {
     struct store *store;
     struct reader *reader;
     struct kernel *kernel;          /* NULL: none */
+    bool demotion_told;             /* the kernel thread's */
     struct loader_cause kernel_off; /* why */
     struct losses losses;
     struct parts *parts;

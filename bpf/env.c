@@ -164,7 +164,8 @@ static void put_values(struct env *e, struct env_proc *p,
 
     for (uint32_t i = 0; i < e->opts.watch.n; i++) {
         const struct environ_value *v = &from->v[i];
-        bool was_known = p->v[i].known != ENV_UNKNOWN;
+        /* Or it was told to change, to a value that was not told. */
+        bool was_known = p->v[i].known != ENV_UNKNOWN || p->v[i].ts_ns != 0;
 
         e->n_truncated += v->is_cut;
         if (env_state_set(e->state, p, i, source, ts_ns,
@@ -373,8 +374,39 @@ static uint64_t due(void *self, uint64_t now_ns)
 
 /* ---- Records ------------------------------------------------------------ */
 
+/* Before the first change of a process that nothing is known of: what a call removes
+ * was there or was not, and only the start knows. */
+static bool had_devices(struct env *e, const struct event_env *ev)
+{
+    const struct env_id id = {ev->hdr.tgid, ev->ns_tgid, ev->start_ns};
+    const struct env_proc *p = env_state_find(e->state, &id);
+    int fd;
+    bool had;
+
+    if (p != NULL &&
+        (p->v[WATCH_CUDA].known != ENV_UNKNOWN || p->v[WATCH_CUDA].ts_ns != 0))
+        return p->v[WATCH_CUDA].known != ENV_IS_UNSET;
+    fd = ev->ns_tgid != 0 ? procfs_open(ev->ns_tgid) : -1;
+    if (fd < 0)
+        return false;
+    had = environ_read_start(fd, &e->opts.watch, &e->start) == 0 &&
+          e->start.v[WATCH_CUDA].is_set;
+    (void)close(fd);
+    return had;
+}
+
+/* A call that says nothing new is none: programs clear an empty environment, too. */
+static bool is_change(struct env *e, const struct event_env *ev)
+{
+    if (ev->op == ENV_SET)
+        return ev->name_idx == WATCH_CUDA;
+    return (ev->op == ENV_CLEAR || ev->name_idx == WATCH_CUDA) &&
+           had_devices(e, ev);
+}
+
 static void on_env(struct env *e, const struct event_env *ev)
 {
+    bool changes = is_change(e, ev);
     struct env_proc *p = NULL;
     int rc = env_state_event(e->state, ev, &p);
 
@@ -383,7 +415,7 @@ static void on_env(struct env *e, const struct event_env *ev)
         put_off(e, DELAY_LOOK, ev->ns_tgid);
     if (rc != 0)
         return;
-    if (ev->name_idx == WATCH_CUDA || ev->op == ENV_CLEAR)
+    if (changes)
         env_changes_add(e->changes, ev->hdr.cgid, (enum event_env_op)ev->op);
     follow(e, ev->hdr.tgid);
     publish(e, p);
@@ -468,9 +500,7 @@ static void event(void *self, const struct event_hdr *ev)
             attach_sweep(e->attach, lives);
         break;
     case EVENT_NONE:
-    case EVENT_ACTIVE:
     case EVENT_RUNQ:
-    case EVENT_DROP:
     case EVENT_N_TYPES:
         break;
     }
@@ -584,8 +614,7 @@ static int open_probes(struct env *e, const struct feature_env *env,
     if (env->events_fd < 0) {
         (void)snprintf(cause->why, sizeof(cause->why),
                        "there is no ring for events: only looks are left");
-        (void)snprintf(cause->reason, sizeof(cause->reason), "no_ring");
-        return LOADER_REFUSED;
+        return LOADER_REFUSED; /* the ring's cause says why */
     }
     for (uint32_t i = 0; i < e->opts.watch.n; i++)
         memcpy(o.config.names[i], e->opts.watch.v[i].name, ENV_NAME_BYTES);

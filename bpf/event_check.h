@@ -33,12 +33,8 @@ static inline uint32_t event_bytes(uint32_t type)
         return sizeof(struct event_env);
     case EVENT_CGROUP:
         return sizeof(struct event_cgroup);
-    case EVENT_ACTIVE:
-        return sizeof(struct event_active);
     case EVENT_RUNQ:
         return sizeof(struct event_runq);
-    case EVENT_DROP:
-        return sizeof(struct event_drop);
     default:
         return 0;
     }
@@ -72,11 +68,9 @@ static inline bool event_is_whole(const void *record, uint32_t n)
 static inline const char *event_type_name(uint32_t type)
 {
     static const char *const names[EVENT_N_TYPES] = {
-        [EVENT_NONE] = "?",        [EVENT_FORK] = "fork",
-        [EVENT_EXEC] = "exec",     [EVENT_EXIT] = "exit",
-        [EVENT_ENV] = "env",       [EVENT_CGROUP] = "cgroup",
-        [EVENT_ACTIVE] = "active", [EVENT_RUNQ] = "runq",
-        [EVENT_DROP] = "drop"};
+        [EVENT_NONE] = "?",    [EVENT_FORK] = "fork", [EVENT_EXEC] = "exec",
+        [EVENT_EXIT] = "exit", [EVENT_ENV] = "env",   [EVENT_CGROUP] = "cgroup",
+        [EVENT_RUNQ] = "runq"};
 
     return names[type < EVENT_N_TYPES ? type : EVENT_NONE];
 }

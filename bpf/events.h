@@ -131,9 +131,7 @@ enum event_type {
     EVENT_EXIT,   /* last thread of a process */
     EVENT_ENV,    /* a watched variable was set, or removed */
     EVENT_CGROUP, /* made, removed, or seen for the first time */
-    EVENT_ACTIVE, /* a family went from idle to active */
     EVENT_RUNQ,   /* one wait for a CPU; stream mode only */
-    EVENT_DROP,   /* first datagram that a sender lost */
     EVENT_N_TYPES
 };
 
@@ -244,28 +242,12 @@ struct event_cgroup {
     char path[256]; /* MADE and REMOVED; cut, NUL at its end */
 };
 
-struct event_active {
-    struct event_hdr hdr;
-    __u32 family;
-    __u32 pad;
-    __u64 idle_ns;
-    __u64 burst_ns;
-};
-
 struct event_runq {
     struct event_hdr hdr;
     __u64 prev_cgid;
     __u64 latency_ns;
     __u32 flags;
     __u32 pad;
-};
-
-struct event_drop {
-    struct event_hdr hdr;
-    __u32 kind; /* enum of drop.bpf.c */
-    __u16 sport;
-    __u16 family;
-    __u8 saddr[16];
 };
 
 /* ---- Activity of process families ---------------------------------------- */
@@ -345,8 +327,6 @@ EVENTS_ASSERT(activity_walk, 48);
 EVENTS_ASSERT(env_config, 336);
 EVENTS_ASSERT(event_env, 56);
 EVENTS_ASSERT(event_cgroup, 304);
-EVENTS_ASSERT(event_active, 56);
 EVENTS_ASSERT(event_runq, 56);
-EVENTS_ASSERT(event_drop, 56);
 
 #endif

@@ -17,9 +17,8 @@ static int32_t find(const struct btf *btf, const char *name, __u32 kind)
     return btf != NULL ? btf__find_by_name_kind(btf, name, kind) : -ENOENT;
 }
 
-int probe_enum(const char *type, const char *name)
+int probe_enum_in(const struct btf *btf, const char *type, const char *name)
 {
-    struct btf *btf = btf__load_vmlinux_btf();
     int32_t id = find(btf, type, BTF_KIND_ENUM);
     const struct btf_type *t = id > 0 ? btf__type_by_id(btf, (__u32)id) : NULL;
     int rc = -ENOENT;
@@ -30,7 +29,6 @@ int probe_enum(const char *type, const char *name)
         if (strcmp(btf__name_by_offset(btf, e->name_off), name) == 0)
             rc = e->val;
     }
-    btf__free(btf);
     return rc;
 }
 
@@ -54,9 +52,8 @@ static int is_task(const struct btf *btf, __u32 id)
            strcmp(btf__name_by_offset(btf, t->name_off), "task_struct") == 0;
 }
 
-int probe_tracepoint(const char *name, int *task_at)
+int probe_tracepoint_in(const struct btf *btf, const char *name, int *task_at)
 {
-    struct btf *btf = btf__load_vmlinux_btf();
     const struct btf_type *t = NULL;
     int rc = -ENOENT;
     char type[128];
@@ -76,6 +73,23 @@ int probe_tracepoint(const char *name, int *task_at)
                 *task_at = i;
         }
     }
+    return rc;
+}
+
+int probe_enum(const char *type, const char *name)
+{
+    struct btf *btf = btf__load_vmlinux_btf();
+    int rc = probe_enum_in(btf, type, name);
+
+    btf__free(btf);
+    return rc;
+}
+
+int probe_tracepoint(const char *name, int *task_at)
+{
+    struct btf *btf = btf__load_vmlinux_btf();
+    int rc = probe_tracepoint_in(btf, name, task_at);
+
     btf__free(btf);
     return rc;
 }

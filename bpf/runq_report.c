@@ -87,6 +87,18 @@ bool runq_report_wants(const struct runq_report *r,
     return !any_fits(r->opts->exclude, info);
 }
 
+void runq_report_begin(struct runq_report *r, const struct cgroup_info *info)
+{
+    struct throttle_sums until_now;
+    char path[CGROUP_PATH_MAX];
+
+    if (info->n_path == 0 || !runq_report_wants(r, info))
+        return;
+    (void)snprintf(path, sizeof(path), "%.*s", (int)info->n_path, info->path);
+    throttle_read(&r->throttle, cgroups_cpu(r->cgroups), info->slot, path,
+                  false, &until_now);
+}
+
 /* ---- Groups ---------------------------------------------------------------- */
 
 static struct group *make_group(struct runq_report *r,

@@ -38,6 +38,9 @@ void runq_report_close(struct runq_report *r);
 bool runq_report_wants(const struct runq_report *r,
                        const struct cgroup_info *info);
 
+/** It is there before anything is added: its quota counts from now on. */
+void runq_report_begin(struct runq_report *r, const struct cgroup_info *info);
+
 /** @delta: since the last time, of this cgroup. */
 void runq_report_add(struct runq_report *r, uint64_t cgid,
                      const struct sched_hist *delta);

@@ -197,6 +197,18 @@ static bool read_pressure(struct schedstat *s, uint64_t *us)
     return true;
 }
 
+static void read_throttled(struct schedstat *s, struct throttle_sums *delta)
+{
+    const struct cgroup_info *info = cgroups_find(s->cgroups, s->cgid);
+    char path[CGROUP_PATH_MAX];
+
+    *delta = (struct throttle_sums){0};
+    (void)snprintf(path, sizeof(path), "%.*s", (int)info->n_path, info->path);
+    if (info->path[0] != '\0')
+        throttle_read(&s->throttle, cgroups_cpu(s->cgroups), info->slot, path,
+                      false, delta);
+}
+
 static struct reading take_reading(struct schedstat *s)
 {
     struct reading r = {.s = s};
@@ -217,6 +229,7 @@ static struct reading take_reading(struct schedstat *s)
 
 int schedstat_open(struct schedstat **out, struct cgroups *cgroups)
 {
+    struct throttle_sums until_now;
     struct schedstat *s;
     char text[128];
 
@@ -230,6 +243,7 @@ int schedstat_open(struct schedstat **out, struct cgroups *cgroups)
     s->read_ns = UINT64_MAX; /* nobody is young */
     (void)take_reading(s);
     (void)read_pressure(s, &s->pressure_us);
+    read_throttled(s, &until_now);
     *out = s;
     return 0;
 }
@@ -245,15 +259,10 @@ void schedstat_close(struct schedstat *s)
 static void write_cgroup(struct schedstat *s, struct lines *out,
                          const char *tags)
 {
-    const struct cgroup_info *info = cgroups_find(s->cgroups, s->cgid);
-    char path[CGROUP_PATH_MAX];
-    struct throttle_sums t = {0};
+    struct throttle_sums t;
     uint64_t us;
 
-    (void)snprintf(path, sizeof(path), "%.*s", (int)info->n_path, info->path);
-    if (info->path[0] != '\0')
-        throttle_read(&s->throttle, cgroups_cpu(s->cgroups), info->slot, path,
-                      false, &t);
+    read_throttled(s, &t);
     if (t.ns > 0)
         lines_add(out, "runq.throttled.time", (double)t.ns / 1e6, "c", tags);
     if (t.n_periods > 0)

@@ -75,6 +75,7 @@ def main():
              if not patterns or any(p in t.id() for p in patterns)]
     result = Result()
     result.n_passed = 0
+    result.t0 = time.monotonic()
     print("seed %d (RETRIEVER_TEST_SEED)%s" % (
         harness.SEED, ", long" if harness.LONG else ""), flush=True)
     unittest.TestSuite(tests).run(result)

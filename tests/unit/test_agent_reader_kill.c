@@ -352,6 +352,8 @@ static void kill_and_count(bool with_tap)
     senders[1].fd = connect_unix(gram_path, SOCK_DGRAM);
     if (stream)
         senders[2].fd = connect_unix(stream_path, SOCK_STREAM);
+    k.open_fds = opendir("/proc/self/fd"); /* of those that are kept */
+    assert_non_null(k.open_fds);
     assert_int_equal(fd_set_snapshot(&k.kept), 0);
     start_life();
     for (unsigned i = 0; i < n_senders; i++) {

@@ -92,7 +92,7 @@ static int tear_down(void **state)
 
 static char *setting(const char *key, const char *value)
 {
-    static char text[4][200];
+    static char text[4][400];
     static unsigned at;
     char *t = text[at++ % 4];
 

@@ -77,7 +77,7 @@ static void names_are_the_ones_of_the_tags(void **state)
 {
     (void)state;
     assert_string_equal(event_type_name(EVENT_EXEC), "exec");
-    assert_string_equal(event_type_name(EVENT_DROP), "drop");
+    assert_string_equal(event_type_name(EVENT_RUNQ), "runq");
     assert_string_equal(event_type_name(EVENT_N_TYPES), "?");
     for (uint32_t i = 1; i < EVENT_N_TYPES; i++)
         assert_non_null(event_type_name(i));
