@@ -1,50 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A tracepoint x is described by the type btf_trace_x: a pointer to a function
- * whose first argument is the tracepoint's own.
- */
 #include "bpf/drop_probe.h"
 
 #include <bpf/btf.h>
-#include <stdio.h>
-#include <string.h>
+
+#include "bpf/probe.h"
 
 static uint32_t n_args(const struct btf *b, const char *tracepoint)
 {
-    char name[64];
-    const struct btf_type *t;
-    int id;
+    int task_at;
+    int n = probe_tracepoint(b, tracepoint, &task_at);
 
-    (void)snprintf(name, sizeof(name), "btf_trace_%s", tracepoint);
-    id = btf__find_by_name_kind(b, name, BTF_KIND_TYPEDEF);
-    if (id < 0)
-        return 0;
-    t = btf__type_by_id(b, btf__type_by_id(b, (uint32_t)id)->type);
-    if (t == NULL || !btf_is_ptr(t))
-        return 0;
-    t = btf__type_by_id(b, t->type);
-    return t != NULL && btf_is_func_proto(t) && btf_vlen(t) > 0
-               ? btf_vlen(t) - 1u
-               : 0;
+    return n > 0 ? (uint32_t)n : 0;
 }
 
 static uint32_t reason(const struct btf *b, const char *name)
 {
-    int id = btf__find_by_name_kind(b, "skb_drop_reason", BTF_KIND_ENUM);
-    const struct btf_type *t;
-    const struct btf_enum *e;
+    int v = probe_enum(b, "skb_drop_reason", name);
 
-    if (id < 0)
-        return DROP_NO_REASON;
-    t = btf__type_by_id(b, (uint32_t)id);
-    e = btf_enum(t);
-    for (uint32_t i = 0; i < btf_vlen(t); i++) {
-        const char *s = btf__name_by_offset(b, e[i].name_off);
-
-        if (s != NULL && strcmp(s, name) == 0)
-            return (uint32_t)e[i].val;
-    }
-    return DROP_NO_REASON;
+    return v >= 0 ? (uint32_t)v : DROP_NO_REASON;
 }
 
 void drop_probe(const struct btf *kernel, struct drop_kernel *out)
