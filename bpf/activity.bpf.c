@@ -253,7 +253,8 @@ int BPF_PROG(activity_fork, struct task_struct *parent,
                              BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!f || !c)
         return 0; /* the next walk finds it */
-    c->family = m->family;
+    if (__sync_val_compare_and_swap(&c->family, 0, m->family))
+        return 0; /* by the walk */
     __sync_fetch_and_add(&f->n_threads, 1);
     if (child->pid == child->tgid)
         __sync_fetch_and_add(&f->n_processes, 1);
@@ -321,11 +322,13 @@ static __always_inline int join(struct task_struct *t, __u32 family,
         return 0;
     m->on_ns = t->on_cpu ? now_ns : 0;
     m->exited = has_ended != 0;
+    /* The hook of its fork may be there at the same moment: one of the two counts. */
+    if (__sync_val_compare_and_swap(&m->family, 0, family))
+        return 0;
     if (!has_ended)
         __sync_fetch_and_add(&f->n_threads, 1);
     if (is_leader)
         __sync_fetch_and_add(&f->n_processes, 1);
-    m->family = family;
     if (is_runnable(t))
         up(m, f, now_ns);
     /* If it fell asleep or ended meanwhile, the hooks did not know it yet. If it
