@@ -63,20 +63,6 @@ struct {
     __type(value, struct activity_walk);
 } walk SEC(".maps");
 
-/* Before Linux 5.14. */
-struct task_struct___state {
-    long state;
-} __attribute__((preserve_access_index));
-
-static __always_inline int is_runnable(struct task_struct *t)
-{
-    struct task_struct___state *old = (void *)t;
-
-    if (bpf_core_field_exists(t->__state))
-        return t->__state == 0;
-    return old->state == 0;
-}
-
 static __always_inline __u64 ticks_of(__u64 ns)
 {
     return (ns >> ACTIVITY_TICK_SHIFT) & ACTIVITY_TICKS_MASK;
@@ -176,7 +162,7 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
         f = family_of(pm);
         if (f) {
             leave_cpu(pm, f, now_ns, 0);
-            if (!preempt && !is_runnable(prev))
+            if (!preempt && !task_is_runnable(prev))
                 down(pm, f, now_ns);
         }
     }
@@ -329,11 +315,11 @@ static __always_inline int join(struct task_struct *t, __u32 family,
         __sync_fetch_and_add(&f->n_threads, 1);
     if (is_leader)
         __sync_fetch_and_add(&f->n_processes, 1);
-    if (is_runnable(t))
+    if (task_is_runnable(t))
         up(m, f, now_ns);
     /* If it fell asleep or ended meanwhile, the hooks did not know it yet. If it
      * only meant to, they count it again when it goes on. */
-    if (!is_runnable(t))
+    if (!task_is_runnable(t))
         down(m, f, now_ns);
     if (t->flags & PF_EXITING)
         leave(m, f);
@@ -347,7 +333,7 @@ static __always_inline void check(struct task_struct *t, struct member *m,
 {
     __u64 n = t->nvcsw + t->nivcsw + 1;
 
-    if (!m->counted || is_runnable(t) || t->on_cpu) {
+    if (!m->counted || task_is_runnable(t) || t->on_cpu) {
         m->n_switches = 0;
         return;
     }

@@ -32,7 +32,8 @@ typedef bool procfs_map_fn(void *arg, const struct procfs_map *m);
 /** Folder of @pid; a descriptor or -errno. */
 int procfs_open(uint32_t pid);
 
-/** CLOCK_BOOTTIME at its start, in ticks. 0 or -errno. */
+/** CLOCK_BOOTTIME at its start, in ticks; also of a task, by its folder. 0 or
+ *  -errno. */
 int procfs_start(int proc_fd, uint64_t *ticks);
 
 /** Mappings of files, in order. 0 or -errno. */

@@ -16,8 +16,8 @@
  */
 #include "bpf/sched.h"
 
-#include "bpf/core_types.h"
 #include "bpf/events.bpf.h"
+#include "bpf/task.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
@@ -349,13 +349,6 @@ static __always_inline void stream(const struct side *prev,
 
 /* ---- Switches ------------------------------------------------------------- */
 
-static __always_inline int is_runnable(struct task_struct *t)
-{
-    if (bpf_core_field_exists(t->__state))
-        return t->__state == 0;
-    return ((struct task_struct___5_13 *)(void *)t)->state == 0;
-}
-
 /* @t goes: it waits from now on, or does not. */
 static __always_inline void leave(struct task_struct *t, int preempted,
                                   __u64 now)
@@ -394,7 +387,7 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
                                      struct task_struct *next)
 {
     int from_idle = prev->pid == 0, to_idle = next->pid == 0, held;
-    int preempted = !from_idle && (preempt || is_runnable(prev));
+    int preempted = !from_idle && (preempt || task_is_runnable(prev));
     __u32 zero = 0, cause = SCHED_BY_IDLE;
     __u64 now = bpf_ktime_get_ns();
     struct sched_stats *stats = bpf_map_lookup_elem(&sched_stats, &zero);
