@@ -499,6 +499,9 @@ void keeper_fini(struct keeper *k)
     identity_fini(&k->identity);
     stamps_fini(&k->stamps);
     config_fini(&k->config);
+    /* What it has open is ours, too. It must not keep sockets from a successor. */
+    if (k->worker_stays)
+        (void)close_range(3, ~0u, 0);
 }
 
 /* ---- Running ----------------------------------------------------------- */

@@ -98,6 +98,7 @@ struct keeper {
     bool shares_table;     /* the present worker was cloned with CLONE_FILES */
     pid_t worker;          /* 0 = none */
     bool worker_over;      /* it ended in order: no further one */
+    bool worker_stays;     /* killed, and still there */
     uint32_t n_tokens;     /* restarts that may follow at once */
     uint64_t tokens_ns;    /* when the tokens were counted */
     uint64_t restart_ns;   /* 0 = no restart is due */

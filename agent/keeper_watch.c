@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 
 #define MODULE "keeper"
 #define NEVER UINT64_MAX
+#define KILLED_MS 500
 /* A worker that dies is followed at once, this often in a second: a crash that
  * comes with each start must not take the machine. */
 #define RESTARTS_PER_S 32u
@@ -342,6 +344,24 @@ static uint64_t kill_at(const struct keeper *k)
     return atomic_load(&k->sup->deadline_ns) + KEEPER_GRACE_NS;
 }
 
+/* SIGKILL does not end what waits in the kernel for something that does not come, such
+ * as a page of a file system that hangs: whoever waited for it would not end either. */
+static void wait_for_killed(struct keeper *k, int *status)
+{
+    struct pollfd ended = {.events = POLLIN};
+
+    ended.fd = (int)syscall(SYS_pidfd_open, k->worker, 0u);
+    if (ended.fd >= 0 && poll(&ended, 1, KILLED_MS) == 0) {
+        log_error(MODULE,
+                  "worker was killed, and the kernel does not let go of it");
+        k->worker_stays = true;
+    } else {
+        (void)waitpid(k->worker, status, 0);
+    }
+    if (ended.fd >= 0)
+        (void)close(ended.fd);
+}
+
 static void on_deadline(struct keeper *k)
 {
     int status = SIGKILL;
@@ -358,7 +378,7 @@ static void on_deadline(struct keeper *k)
     }
     if (k->worker != 0) {
         (void)kill(k->worker, SIGKILL);
-        (void)waitpid(k->worker, &status, 0);
+        wait_for_killed(k, &status);
         if (left_receipt(k))
             return;
         log_error(MODULE, "worker did not end by the deadline and was killed");

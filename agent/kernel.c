@@ -11,6 +11,8 @@
 #include "agent/kernel.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -22,6 +24,7 @@
 #include "aggregator/agg.h"
 #include "bpf/cgroup.h"
 #include "bpf/event_ring.h"
+#include "bpf/probe.h"
 
 #define MODULE "kernel"
 /* Before a bucket's end, so that what was measured in it is counted in it. */
@@ -303,8 +306,12 @@ static void open_one(struct kernel *k, uint32_t i,
 {
     const struct feature *f = k->opts.features[i];
     struct loader_cause cause = {.why = ""};
+    uint64_t from_ns = clock_mono_ns(&clock_real);
     int rc = f->open(&k->selves[i], env, &cause);
 
+    log_debug(MODULE, "feature=%s was %s took_us=%" PRIu64, f->name,
+              rc == 0 ? "opened" : "refused",
+              (clock_mono_ns(&clock_real) - from_ns) / 1000);
     if (rc == LOADER_REFUSED && cause.why[0] == '\0')
         cause = *no_ring;
     if (cause.why[0] != '\0' && cause.reason[0] == '\0') {
@@ -349,6 +356,15 @@ static void say(const struct kernel *k, const struct loader_cause *no_ring)
                   cause->remedy, off[0] != '\0' ? off : "all");
 }
 
+/* The kernel's types are megabytes, read once more for each object; the allocator
+ * would keep them for ever. */
+static void give_back_memory(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
+}
+
 /* Whoever stops meanwhile does not wait for those that are not open yet. */
 static void open_all(struct kernel *k)
 {
@@ -363,12 +379,18 @@ static void open_all(struct kernel *k)
         .workload_pid = k->opts.workload_pid,
     };
 
+    struct btf *types = NULL;
+
     open_ring(k, &env, &no_ring);
+    if (env.events_fd >= 0) /* else there is no program to choose */
+        env.types = types = probe_types();
     if (cgroups_create(&k->cgroups) != 0)
         k->cgroups = NULL;
     env.cgroups = k->cgroups;
     for (uint32_t i = 0; i < k->n && wanted(k) < KERNEL_STOPPED; i++)
         open_one(k, i, &env, &no_ring);
+    probe_types_free(types);
+    give_back_memory();
     say(k, &no_ring);
 }
 

@@ -63,20 +63,6 @@ struct {
     __type(value, struct activity_walk);
 } walk SEC(".maps");
 
-/* Before Linux 5.14. */
-struct task_struct___state {
-    long state;
-} __attribute__((preserve_access_index));
-
-static __always_inline int is_runnable(struct task_struct *t)
-{
-    struct task_struct___state *old = (void *)t;
-
-    if (bpf_core_field_exists(t->__state))
-        return t->__state == 0;
-    return old->state == 0;
-}
-
 static __always_inline __u64 ticks_of(__u64 ns)
 {
     return (ns >> ACTIVITY_TICK_SHIFT) & ACTIVITY_TICKS_MASK;
@@ -176,7 +162,7 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
         f = family_of(pm);
         if (f) {
             leave_cpu(pm, f, now_ns, 0);
-            if (!preempt && !is_runnable(prev))
+            if (!preempt && !task_is_runnable(prev))
                 down(pm, f, now_ns);
         }
     }
@@ -253,7 +239,8 @@ int BPF_PROG(activity_fork, struct task_struct *parent,
                              BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!f || !c)
         return 0; /* the next walk finds it */
-    c->family = m->family;
+    if (__sync_val_compare_and_swap(&c->family, 0, m->family))
+        return 0; /* by the walk */
     __sync_fetch_and_add(&f->n_threads, 1);
     if (child->pid == child->tgid)
         __sync_fetch_and_add(&f->n_processes, 1);
@@ -321,16 +308,18 @@ static __always_inline int join(struct task_struct *t, __u32 family,
         return 0;
     m->on_ns = t->on_cpu ? now_ns : 0;
     m->exited = has_ended != 0;
+    /* The hook of its fork may be there at the same moment: one of the two counts. */
+    if (__sync_val_compare_and_swap(&m->family, 0, family))
+        return 0;
     if (!has_ended)
         __sync_fetch_and_add(&f->n_threads, 1);
     if (is_leader)
         __sync_fetch_and_add(&f->n_processes, 1);
-    m->family = family;
-    if (is_runnable(t))
+    if (task_is_runnable(t))
         up(m, f, now_ns);
     /* If it fell asleep or ended meanwhile, the hooks did not know it yet. If it
      * only meant to, they count it again when it goes on. */
-    if (!is_runnable(t))
+    if (!task_is_runnable(t))
         down(m, f, now_ns);
     if (t->flags & PF_EXITING)
         leave(m, f);
@@ -344,7 +333,7 @@ static __always_inline void check(struct task_struct *t, struct member *m,
 {
     __u64 n = t->nvcsw + t->nivcsw + 1;
 
-    if (!m->counted || is_runnable(t) || t->on_cpu) {
+    if (!m->counted || task_is_runnable(t) || t->on_cpu) {
         m->n_switches = 0;
         return;
     }

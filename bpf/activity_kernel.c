@@ -14,11 +14,11 @@
 
 #define MAX_WALKS 64
 
-static void choose_switch(struct bpf_object *o)
+static void choose_switch(struct bpf_object *o, const struct btf *types)
 {
     int task_at;
     bool state_first =
-        probe_tracepoint("sched_switch", &task_at) > 0 && task_at == 2;
+        probe_tracepoint(types, "sched_switch", &task_at) > 0 && task_at == 2;
 
     tracepoint_want(o, "activity_switch", !state_first);
     tracepoint_want(o, "activity_switch_state", state_first);
@@ -52,7 +52,7 @@ int activity_kernel_open(struct activity_kernel *k,
     rc = loader_open(&k->object, LOADER_ACTIVITY, cause);
     if (rc != 0)
         return rc;
-    choose_switch(k->object);
+    choose_switch(k->object, env->types);
     rc = loader_set_constants(k->object, &config, sizeof(config));
     if (rc == 0)
         rc = loader_share_map(k->object, "life_watched", env->watched_fd);

@@ -355,9 +355,9 @@ static int32_t subsys_of(const struct hierarchy *h)
         return -1;
     /* The one whose name in /proc is not that of the enumeration. */
     if (n == 5 && memcmp(h->controllers, "blkio", n) == 0)
-        return probe_enum("cgroup_subsys_id", "io_cgrp_id");
+        return probe_enum(NULL, "cgroup_subsys_id", "io_cgrp_id");
     (void)snprintf(name, sizeof(name), "%.*s_cgrp_id", (int)n, h->controllers);
-    return probe_enum("cgroup_subsys_id", name);
+    return probe_enum(NULL, "cgroup_subsys_id", name);
 }
 
 static const struct hierarchy *choose(const struct cgroups *c)

@@ -98,11 +98,6 @@ struct task_struct {
     char comm[16];
 };
 
-/* Before Linux 5.14. */
-struct task_struct___5_13 {
-    volatile long state;
-};
-
 /* ---- Sockets and packets ------------------------------------------------ */
 
 struct net {

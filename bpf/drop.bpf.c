@@ -24,7 +24,7 @@
  *     unix_lost                     kernels that tell the result of a send
  */
 #include "bpf/common.bpf.h"
-#include "bpf/core_types.h"
+#include "bpf/task.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
@@ -104,22 +104,13 @@ static __always_inline int read_packet(struct sk_buff *skb, struct packet *p)
 
 /* ---- Counting ----------------------------------------------------------- */
 
-static __always_inline __u64 cgroup_of(struct task_struct *t)
-{
-    int i = drop_config.cgroup_subsys;
-
-    if (i < 0)
-        return BPF_CORE_READ(t, cgroups, dfl_cgrp, kn, id);
-    return BPF_CORE_READ(t, cgroups, subsys[i & 15], cgroup, kn, id);
-}
-
 static __always_inline struct drop_value *first_of(const struct drop_key *key,
                                                    struct task_struct *leader)
 {
     struct drop_value v = {0};
 
     if (key->tgid != 0) {
-        v.cgid = cgroup_of(leader);
+        v.cgid = task_cgroup(leader, drop_config.cgroup_subsys);
         BPF_CORE_READ_STR_INTO(&v.comm, leader, comm);
     }
     bpf_map_update_elem(&drop_senders, key, &v, BPF_NOEXIST);
@@ -161,7 +152,7 @@ static __always_inline struct task_struct *current_process(struct drop_key *key)
         return leader;
     key->tgid = bpf_get_current_pid_tgid() >> 32;
     if (key->tgid != 0)
-        key->start_ns = BPF_CORE_READ(leader, start_boottime);
+        key->start_ns = task_start_ns(leader);
     return leader;
 }
 

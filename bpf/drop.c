@@ -6,7 +6,6 @@
 #include "bpf/drop.h"
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -19,6 +18,7 @@
 #include "bpf/cgroup.h"
 #include "bpf/drop_probe.h"
 #include "bpf/features.h"
+#include "bpf/probe.h"
 
 #define BATCH 256
 #define QUIET_READINGS 6 /* a minute */
@@ -196,15 +196,16 @@ int drop_open_on(void **self, const struct feature_env *env,
 static int drop_open(void **self, const struct feature_env *env,
                      struct loader_cause *cause)
 {
-    struct btf *kernel = btf__load_vmlinux_btf();
+    struct btf *own = env->types == NULL ? probe_types() : NULL;
+    const struct btf *types = own != NULL ? own : env->types;
     struct drop_kernel k;
 
-    if (kernel == NULL) {
+    if (types == NULL) {
         loader_explain(cause, "the kernel does not describe itself", ESRCH);
         return LOADER_REFUSED;
     }
-    drop_probe(kernel, &k);
-    btf__free(kernel);
+    drop_probe(types, &k);
+    probe_types_free(own);
     return drop_open_on(self, env, &k, cause);
 }
 

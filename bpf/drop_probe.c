@@ -8,16 +8,16 @@
 static uint32_t n_args(const struct btf *b, const char *tracepoint)
 {
     int task_at;
-    int n = probe_tracepoint_in(b, tracepoint, &task_at);
+    int n = probe_tracepoint(b, tracepoint, &task_at);
 
     return n > 0 ? (uint32_t)n : 0;
 }
 
 static uint32_t reason(const struct btf *b, const char *name)
 {
-    int value = probe_enum_in(b, "skb_drop_reason", name);
+    int v = probe_enum(b, "skb_drop_reason", name);
 
-    return value >= 0 ? (uint32_t)value : DROP_NO_REASON;
+    return v >= 0 ? (uint32_t)v : DROP_NO_REASON;
 }
 
 void drop_probe(const struct btf *kernel, struct drop_kernel *out)

@@ -14,14 +14,13 @@
  */
 #include <linux/ptrace.h>
 
-#include "bpf/core_types.h"
 #include "bpf/events.bpf.h"
+#include "bpf/task.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
-#define MAX_LEVELS 32 /* of nested pid namespaces, the kernel's own limit */
-#define PAGE 4096u    /* the smallest there is */
+#define PAGE 4096u /* the smallest there is */
 
 volatile const struct env_config env_config;
 
@@ -106,31 +105,6 @@ static __always_inline int find_text(char *text, long n, __u32 *n_name,
     return over ? find_name(text) : -1;
 }
 
-static __always_inline __u32 our_pid(struct task_struct *leader)
-{
-    struct pid *pid = BPF_CORE_READ(leader, thread_pid);
-    __u32 level = BPF_CORE_READ(pid, level);
-    const char *at = (const char *)&pid->numbers[0];
-    __u32 size = bpf_core_type_size(struct upid);
-
-    for (__u32 i = 0; i < MAX_LEVELS && i <= level; i++) {
-        struct upid *u = (struct upid *)(at + i * size);
-
-        if (BPF_CORE_READ(u, ns, ns.inum) == env_config.ns_inum)
-            return (__u32)BPF_CORE_READ(u, nr);
-    }
-    return 0;
-}
-
-static __always_inline __u64 cgroup_id(struct task_struct *task)
-{
-    int i = env_config.subsys;
-
-    if (i < 0)
-        return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
-    return BPF_CORE_READ(task, cgroups, subsys[i & 15], cgroup, kn, id);
-}
-
 static __always_inline void report(const struct call *call, __u8 op, int name,
                                    __u64 value, int rc, const int may_sleep)
 {
@@ -147,8 +121,8 @@ static __always_inline void report(const struct call *call, __u8 op, int name,
     e->name_idx = name < 0 ? 0 : (__u8)name;
     e->overwrite = call->overwrite != 0;
     e->rc = rc;
-    e->ns_tgid = our_pid(leader);
-    e->start_ns = BPF_CORE_READ(leader, start_boottime);
+    e->ns_tgid = task_ns_tgid(leader, env_config.ns_inum);
+    e->start_ns = task_start_ns(leader);
     if (op == ENV_SET) {
         long got = read_text(e->val, ENV_MAX_VALUE + 2, value, may_sleep);
 
@@ -162,7 +136,7 @@ static __always_inline void report(const struct call *call, __u8 op, int name,
     n = (e->val_len + 7) & ~7u;
     if (n <= ENV_MAX_VALUE) {
         event_fill(&e->hdr, EVENT_ENV, sizeof(*e) + n);
-        e->hdr.cgid = cgroup_id(task);
+        e->hdr.cgid = task_cgroup(task, env_config.subsys);
         event_output(e, sizeof(*e) + n, 1);
     }
     (void)bpf_task_storage_delete(&env_records, task);

@@ -24,7 +24,7 @@
 #include "bpf/env_changes.h"
 #include "bpf/env_discover.h"
 #include "bpf/env_state.h"
-#include "bpf/environ.h"
+#include "bpf/environ_aside.h"
 #include "bpf/features.h"
 #include "bpf/procfs.h"
 
@@ -57,6 +57,7 @@ struct env {
     int watched_fd;
     bool same_ids; /* our pid namespace is the initial one */
     struct images *images;
+    struct aside *aside;
     struct attach *attach; /* NULL: no probes */
     struct discover *discover;
     struct env_state *state;
@@ -195,9 +196,8 @@ static bool is_equal(const struct env *e)
 
 static int read_live(struct env *e, int proc_fd)
 {
-    int rc = e->opts.live ? environ_read_live(e->images, proc_fd,
-                                              &e->opts.watch, &e->now)
-                          : -EOPNOTSUPP;
+    int rc =
+        e->opts.live ? aside_read(e->aside, proc_fd, &e->now) : -EOPNOTSUPP;
 
     e->n_looks++;
     e->n_look_errors += rc != 0;
@@ -581,6 +581,7 @@ static void close_all(void *self)
     stop(e);
     env_state_close(e->state);
     env_changes_close(e->changes);
+    aside_close(e->aside);
     images_close(e->images);
     free(e);
 }
@@ -656,6 +657,8 @@ static int open_all(void **self, const struct feature_env *env,
     e->watched_fd = env->watched_fd;
     e->same_ids = own_pid_ns() == INITIAL_PID_NS;
     rc = images_create(&e->images);
+    if (rc == 0)
+        rc = aside_create(&e->aside, &e->opts.watch);
     if (rc == 0)
         rc = env_state_create(&e->state, forget_tags, e);
     if (rc == 0)

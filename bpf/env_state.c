@@ -283,8 +283,10 @@ struct env_proc *env_state_exec(struct env_state *s, const struct env_id *id,
 {
     struct env_proc *p = env_state_find(s, id);
 
-    if (p == NULL)
+    if (p == NULL) {
+        make_room(s, id);
         return NULL;
+    }
     for (size_t i = 0; i < ENV_MAX_NAMES; i++) {
         if (p->v[i].known == ENV_UNKNOWN || p->v[i].ts_ns > ts_ns)
             continue;

@@ -96,7 +96,8 @@ int env_state_event(struct env_state *s, const struct event_env *e,
 struct env_proc *env_state_fork(struct env_state *s, const struct env_id *child,
                                 uint32_t parent_tgid, uint64_t cgid);
 
-/** A new program: what is known is so no more. NULL: not known anyway. */
+/** A new program: what is known is so no more. NULL: not known anyway; whoever had
+ *  its number before is forgotten. */
 struct env_proc *env_state_exec(struct env_state *s, const struct env_id *id,
                                 uint64_t ts_ns);
 

@@ -84,7 +84,7 @@ int environ_read_start(int proc_fd, const struct watch *w,
         if (n > 0)
             environ_scan_bytes(&s, piece, (size_t)n);
         total += n > 0 ? (size_t)n : 0;
-    } while (n > 0);
+    } while (n > 0 && total < ENVIRON_MAX_BYTES);
     n = n < 0 ? -errno : 0;
     /* Nothing at all: a kernel thread, or a process that has gone. */
     if (n == 0 && total == 0)

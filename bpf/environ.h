@@ -17,7 +17,10 @@
 #include "bpf/image.h"
 #include "bpf/watch.h"
 
-#define ENVIRON_MAX_VALUE 4096u    /* longer values are cut */
+#define ENVIRON_MAX_VALUE 4096u /* longer values are cut */
+/* What exec allows; but a process may say later that its environment lies in terabytes
+ * of nothing. */
+#define ENVIRON_MAX_BYTES (6u << 20)
 #define ENVIRON_MAX_ENTRIES 16384u /* of one environment */
 
 struct environ_values {
@@ -34,7 +37,8 @@ enum environ_rc {
 };
 
 /** Of the process whose folder of /proc is open, as it is now. Returns 0,
- *  ENVIRON_UNKNOWN or -errno. */
+ *  ENVIRON_UNKNOWN or -errno. Allocates nothing. May last as long as that process
+ *  wants it to: environ_aside.h. */
 int environ_read_live(struct images *images, int proc_fd, const struct watch *w,
                       struct environ_values *out);
 

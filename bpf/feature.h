@@ -16,6 +16,7 @@
 #include "bpf/lines.h"
 #include "bpf/loader.h"
 
+struct btf;
 struct cgroups;
 struct feature_opts; /* features.h: options of all features */
 
@@ -27,8 +28,10 @@ struct feature_env {
     int events_stats_fd;     /* event_stats */
     int watched_fd;          /* life_watched (life.h); -1 = none */
     struct cgroups *cgroups; /* names of cgroups */
-    uint32_t own_tgid;       /* of the agent's worker, initial namespace */
-    uint32_t workload_pid;   /* of the job of `exec`; 0 = none */
+    const struct btf
+        *types;        /* the kernel's, during open(); may be NULL: probe.h */
+    uint32_t own_tgid; /* of the agent's worker, initial namespace */
+    uint32_t workload_pid; /* of the job of `exec`; 0 = none */
 };
 
 struct feature {

@@ -43,10 +43,10 @@ static int share(struct bpf_object *o, const struct feature_env *env)
 }
 
 /* The tracepoint of the OOM killer is a luxury. */
-static void choose_victim(struct bpf_object *o)
+static void choose_victim(struct bpf_object *o, const struct btf *types)
 {
     int task_at;
-    bool exists = probe_tracepoint("mark_victim", &task_at) > 0;
+    bool exists = probe_tracepoint(types, "mark_victim", &task_at) > 0;
 
     tracepoint_want(o, "life_victim", exists && task_at == 0);
     tracepoint_want(o, "life_victim_pid", exists && task_at != 0);
@@ -84,7 +84,7 @@ static int life_open(void **self, const struct feature_env *env,
     rc = loader_open(&l->object, LOADER_LIFE, cause);
     if (rc != 0)
         goto out;
-    choose_victim(l->object);
+    choose_victim(l->object, env->types);
     rc = loader_set_constants(l->object, &config, sizeof(config));
     if (rc == 0)
         rc = share(l->object, env);

@@ -50,15 +50,27 @@ void event_ring_totals(int stats_fd, struct event_stats *sum)
     *sum = (struct event_stats){0};
 }
 
-int probe_enum(const char *type, const char *name)
+struct btf *probe_types(void)
 {
+    return NULL;
+}
+
+void probe_types_free(struct btf *types)
+{
+    (void)types;
+}
+
+int probe_enum(const struct btf *types, const char *type, const char *name)
+{
+    (void)types;
     (void)type;
     (void)name;
     return -ENOENT;
 }
 
-int probe_tracepoint(const char *name, int *task_at)
+int probe_tracepoint(const struct btf *types, const char *name, int *task_at)
 {
+    (void)types;
     (void)name;
     (void)task_at;
     return -ENOENT;

@@ -11,24 +11,51 @@
 #include <stdio.h>
 #include <string.h>
 
-/* -ENOENT (or another error) without BTF. */
-static int32_t find(const struct btf *btf, const char *name, __u32 kind)
+struct btf *probe_types(void)
 {
-    return btf != NULL ? btf__find_by_name_kind(btf, name, kind) : -ENOENT;
+    return btf__load_vmlinux_btf();
 }
 
-int probe_enum_in(const struct btf *btf, const char *type, const char *name)
+void probe_types_free(struct btf *types)
 {
-    int32_t id = find(btf, type, BTF_KIND_ENUM);
-    const struct btf_type *t = id > 0 ? btf__type_by_id(btf, (__u32)id) : NULL;
-    int rc = -ENOENT;
+    btf__free(types);
+}
 
-    for (int i = 0; t != NULL && rc < 0 && i < btf_vlen(t); i++) {
+/* NULL: there is none of that name. */
+static const struct btf_type *find(const struct btf *btf, const char *name,
+                                   __u32 kind)
+{
+    int32_t id = btf != NULL ? btf__find_by_name_kind(btf, name, kind) : 0;
+
+    return id > 0 ? btf__type_by_id(btf, (__u32)id) : NULL;
+}
+
+static bool is_called(const struct btf *btf, __u32 name_off, const char *name)
+{
+    const char *s = btf__name_by_offset(btf, name_off);
+
+    return s != NULL && strcmp(s, name) == 0;
+}
+
+static int value_of(const struct btf *btf, const char *type, const char *name)
+{
+    const struct btf_type *t = find(btf, type, BTF_KIND_ENUM);
+
+    for (int i = 0; t != NULL && i < btf_vlen(t); i++) {
         const struct btf_enum *e = btf_enum(t) + i;
 
-        if (strcmp(btf__name_by_offset(btf, e->name_off), name) == 0)
-            rc = e->val;
+        if (is_called(btf, e->name_off, name))
+            return e->val;
     }
+    return -ENOENT;
+}
+
+int probe_enum(const struct btf *types, const char *type, const char *name)
+{
+    struct btf *own = types == NULL ? probe_types() : NULL;
+    int rc = value_of(types != NULL ? types : own, type, name);
+
+    probe_types_free(own);
     return rc;
 }
 
@@ -41,55 +68,66 @@ static const struct btf_type *resolved(const struct btf *btf, __u32 id)
     return t;
 }
 
-static int is_task(const struct btf *btf, __u32 id)
+static bool is_task(const struct btf *btf, __u32 id)
 {
     const struct btf_type *t = resolved(btf, id);
 
     if (t == NULL || !btf_is_ptr(t))
-        return 0;
+        return false;
     t = resolved(btf, t->type);
     return t != NULL && btf_is_struct(t) &&
-           strcmp(btf__name_by_offset(btf, t->name_off), "task_struct") == 0;
+           is_called(btf, t->name_off, "task_struct");
 }
 
-int probe_tracepoint_in(const struct btf *btf, const char *name, int *task_at)
+static int parameters_of(const struct btf *btf, const char *name, int *task_at)
 {
-    const struct btf_type *t = NULL;
-    int rc = -ENOENT;
+    const struct btf_type *t;
     char type[128];
-    int32_t id;
+    int n;
 
     (void)snprintf(type, sizeof(type), "btf_trace_%s", name);
-    id = find(btf, type, BTF_KIND_TYPEDEF);
-    if (id > 0)
-        t = resolved(btf, (__u32)id);
+    t = find(btf, type, BTF_KIND_TYPEDEF);
+    if (t != NULL)
+        t = resolved(btf, t->type);
     if (t != NULL && btf_is_ptr(t))
         t = resolved(btf, t->type);
-    if (t != NULL && btf_is_func_proto(t) && btf_vlen(t) > 0) {
-        rc = btf_vlen(t) - 1;
-        *task_at = -1;
-        for (int i = 0; *task_at < 0 && i < rc; i++) {
-            if (is_task(btf, btf_params(t)[i + 1].type))
-                *task_at = i;
-        }
+    if (t == NULL || !btf_is_func_proto(t) || btf_vlen(t) == 0)
+        return -ENOENT;
+    n = btf_vlen(t) - 1;
+    *task_at = -1;
+    for (int i = 0; *task_at < 0 && i < n; i++) {
+        if (is_task(btf, btf_params(t)[i + 1].type))
+            *task_at = i;
     }
+    return n;
+}
+
+int probe_tracepoint(const struct btf *types, const char *name, int *task_at)
+{
+    struct btf *own = types == NULL ? probe_types() : NULL;
+    int rc = parameters_of(types != NULL ? types : own, name, task_at);
+
+    probe_types_free(own);
     return rc;
 }
 
-int probe_enum(const char *type, const char *name)
+static bool has_member(const struct btf *btf, const char *type,
+                       const char *name)
 {
-    struct btf *btf = btf__load_vmlinux_btf();
-    int rc = probe_enum_in(btf, type, name);
+    const struct btf_type *t = find(btf, type, BTF_KIND_STRUCT);
 
-    btf__free(btf);
-    return rc;
+    for (int i = 0; t != NULL && i < btf_vlen(t); i++) {
+        if (is_called(btf, btf_members(t)[i].name_off, name))
+            return true;
+    }
+    return false;
 }
 
-int probe_tracepoint(const char *name, int *task_at)
+bool probe_member(const struct btf *types, const char *type, const char *name)
 {
-    struct btf *btf = btf__load_vmlinux_btf();
-    int rc = probe_tracepoint_in(btf, name, task_at);
+    struct btf *own = types == NULL ? probe_types() : NULL;
+    bool has = has_member(types != NULL ? types : own, type, name);
 
-    btf__free(btf);
-    return rc;
+    probe_types_free(own);
+    return has;
 }

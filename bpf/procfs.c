@@ -20,6 +20,7 @@
 
 #define STAT_START 22
 #define STAT_AFTER_NAME 3
+#define MAP_LINE_BYTES 4400 /* a path of any length, and what is before it */
 
 int procfs_open(uint32_t pid)
 {
@@ -92,31 +93,44 @@ bool procfs_parse_map(char *line, struct procfs_map *out)
     return at[0] == '/' && out->ino != 0;
 }
 
-int procfs_maps(int proc_fd, procfs_map_fn *fn, void *arg)
+/* Give out the whole lines of @text; *n: what is left of it. Returns false when @fn
+ * wants no more. */
+static bool take_lines(char *text, size_t *n, procfs_map_fn *fn, void *arg)
 {
-    char line[IMAGE_PATH_BYTES + 128];
-    int fd = openat(proc_fd, "maps", O_RDONLY | O_CLOEXEC);
-    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-    bool whole = true;
-    uint32_t n = 0;
+    char *line = text, *end = text + *n, *nl;
 
-    if (f == NULL) {
-        int rc = -errno;
-
-        if (fd >= 0)
-            (void)close(fd);
-        return rc;
-    }
-    while (n++ < PROCFS_MAX_MAPS && fgets(line, sizeof(line), f) != NULL) {
-        bool begins = whole;
+    while ((nl = memchr(line, '\n', (size_t)(end - line))) != NULL) {
         struct procfs_map m;
 
-        whole = strchr(line, '\n') != NULL;
-        if (begins && whole && procfs_parse_map(line, &m) && !fn(arg, &m))
-            break;
+        *nl = '\0';
+        if (procfs_parse_map(line, &m) && !fn(arg, &m))
+            return false;
+        line = nl + 1;
     }
-    (void)fclose(f);
-    return 0;
+    *n = (size_t)(end - line);
+    memmove(text, line, *n);
+    return true;
+}
+
+/* No stdio: environ_aside.c must not allocate. */
+int procfs_maps(int proc_fd, procfs_map_fn *fn, void *arg)
+{
+    char text[2 * MAP_LINE_BYTES];
+    int fd = openat(proc_fd, "maps", O_RDONLY | O_CLOEXEC);
+    size_t n = 0, total = 0;
+    ssize_t got;
+
+    if (fd < 0)
+        return -errno;
+    do {
+        got = read(fd, text + n, sizeof(text) - n);
+        total += got > 0 ? (size_t)got : 0;
+        n += got > 0 ? (size_t)got : 0;
+    } while (got > 0 && take_lines(text, &n, fn, arg) && n < sizeof(text) &&
+             total < PROCFS_MAX_MAPS_BYTES);
+    got = got < 0 ? -errno : 0;
+    (void)close(fd);
+    return (int)got;
 }
 
 bool procfs_is_libc(const char *path)

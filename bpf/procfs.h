@@ -3,8 +3,7 @@
  * What /proc says of one process.
  *
  * Thread:  the helper thread.
- * Memory:  none but stack; a process with more than PROCFS_MAX_MAPS mappings is seen
- *          only so far.
+ * Memory:  none but stack; of the list of mappings PROCFS_MAX_MAPS_BYTES are read.
  * Promise: a folder that is open stays that process: when it is gone everything
  *          below it fails, and never belongs to the next one of that number.
  */
@@ -16,7 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PROCFS_MAX_MAPS 65536
+#define PROCFS_MAX_MAPS_BYTES (8u << 20)
 /* Of the start of a process, as /proc tells it: records tell it to the ns. */
 #define PROCFS_TICK_NS 10000000u
 
@@ -33,7 +32,8 @@ typedef bool procfs_map_fn(void *arg, const struct procfs_map *m);
 /** Folder of @pid; a descriptor or -errno. */
 int procfs_open(uint32_t pid);
 
-/** CLOCK_BOOTTIME at its start, in ticks. 0 or -errno. */
+/** CLOCK_BOOTTIME at its start, in ticks; also of a task, by its folder. 0 or
+ *  -errno. */
 int procfs_start(int proc_fd, uint64_t *ticks);
 
 /** Mappings of files, in order. 0 or -errno. */

@@ -115,14 +115,23 @@ static int load(struct runq_kernel *k, struct sched_config *cfg,
     want_program(k->object, "sched_switch_state_first", state_first);
     for (int i = 2; i < 4; i++)
         want_program(k->object, programs[i],
-                     cfg->has_ring &&
-                         probe_tracepoint(programs[i], &task_at) == 2);
+                     cfg->has_ring && probe_tracepoint(env->types, programs[i],
+                                                       &task_at) == 2);
     rc = loader_set_constants(k->object, cfg, sizeof(*cfg));
     if (rc == 0 && cfg->has_ring)
         rc = feature_share_events(k->object, env);
     if (rc == 0)
         rc = loader_load(k->object, cause);
     return rc;
+}
+
+/* A first stamp is allocated under the lock of a run queue. Before Linux 6.4 that was
+ * the general allocator: short of memory, it wakes a thread, for which it wants the
+ * same lock. Since then storage has a stock of its own. */
+static bool has_safe_storage(const struct btf *types)
+{
+    return probe_member(types, "bpf_local_storage_map", "storage_ma") ||
+           probe_member(types, "bpf_local_storage_map", "use_kmalloc_nolock");
 }
 
 static int load_any(struct runq_kernel *k, const struct runq_opts *opts,
@@ -135,7 +144,8 @@ static int load_any(struct runq_kernel *k, const struct runq_opts *opts,
         .subsys = cgroups_subsys(env->cgroups),
         .hierarchy = h != NULL ? h->id : 0,
         .has_ring = env->events_fd >= 0,
-        .has_storage = force == NULL || !force->no_storage,
+        .has_storage = (force == NULL || !force->no_storage) &&
+                       has_safe_storage(env->types),
         .is_stream = opts->stream,
         .want_voluntary = opts->voluntary && !opts->stream,
         .own_tgid = env->own_tgid,
@@ -144,7 +154,7 @@ static int load_any(struct runq_kernel *k, const struct runq_opts *opts,
     };
     bool shared = force != NULL && force->shared;
     int prev_at;
-    int rc = probe_tracepoint("sched_switch", &prev_at);
+    int rc = probe_tracepoint(env->types, "sched_switch", &prev_at);
 
     if (rc < 0 || prev_at < 1 || prev_at > 2) {
         loader_explain(cause, "the kernel does not tell its types", ESRCH);

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bpf/procfs.h"
 #include "bpf/throttle.h"
 
 struct task {
@@ -69,21 +70,14 @@ static bool is_number(const char *s)
     return s[0] != '\0' && s[strspn(s, "0123456789")] == '\0';
 }
 
-/* Field 22 of stat, counted behind the name, which may contain anything. It is cut to
- * a tick; whoever was there at the last reading is not asked. */
+/* Its start is told in whole ticks; whoever was there at the last reading is not
+ * asked. */
 static bool is_young(const struct schedstat *s, int task_dir)
 {
-    uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
-    char text[1024];
-    const char *at;
+    uint64_t ticks;
 
-    if (!read_file(task_dir, "stat", text, sizeof(text)))
-        return false;
-    at = strrchr(text, ')');
-    for (int field = 2; at != NULL && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    return at != NULL &&
-           (strtoull(at + 1, NULL, 10) + 1) * tick_ns > s->read_ns;
+    return procfs_start(task_dir, &ticks) == 0 &&
+           (ticks + 1) * PROCFS_TICK_NS > s->read_ns;
 }
 
 static int by_tid(const void *a, const void *b)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /*
- * What programs ask about a process. All of it is for rare events: these readers
- * are safe with any pointer and cost tens of nanoseconds.
+ * What programs ask about a task. But for task_is_runnable() these readers are for
+ * rare events: they are safe with any pointer and cost tens of nanoseconds.
  *
  * Thread:  any CPU, any context.
  * Memory:  none.
@@ -21,6 +21,21 @@
 struct task_struct___real_start {
     __u64 real_start_time;
 } __attribute__((preserve_access_index));
+
+/* Before Linux 5.14. */
+struct task_struct___state {
+    volatile long state;
+} __attribute__((preserve_access_index));
+
+/** For tasks that tracepoints and iterators give: it reads directly. */
+static __always_inline int task_is_runnable(struct task_struct *t)
+{
+    struct task_struct___state *old = (void *)t;
+
+    if (bpf_core_field_exists(t->__state))
+        return t->__state == 0;
+    return old->state == 0;
+}
 
 /** With its tgid, the identity of a process. */
 static __always_inline __u64 task_start_ns(struct task_struct *leader)

@@ -308,11 +308,27 @@ static void processes_and_bytes_are_bounded(void **state)
     test_free(big);
 }
 
+/* Its fork was not told: nobody watches its parent. */
+static void a_program_of_a_used_number_has_nothing(void **state)
+{
+    struct env_id next = id(5);
+    struct env_proc *p = NULL;
+
+    assert_int_equal(tell(*state, 5, 10, ENV_SET, "1", true, 0, &p), 0);
+    env_state_exit(*state, &(struct env_id){5, 5, (100 + 5) * TICK}, 20);
+    next.start_ns += 1000 * TICK;
+    assert_null(env_state_exec(*state, &next, 30));
+    assert_null(env_state_by_tgid(*state, 5));
+    assert_null(env_state_by_pid(*state, 5));
+    assert_int_equal(n_gone, 1);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, open_state, close_state)
     const struct CMUnitTest tests[] = {
         CASE(a_call_sets_and_counts_a_generation),
+        CASE(a_program_of_a_used_number_has_nothing),
         CASE(a_call_that_keeps_depends_on_what_is_known),
         CASE(what_was_cut_or_unreadable_needs_a_look),
         CASE(clearing_removes_all),
