@@ -398,7 +398,7 @@ static void *run(void *arg)
 {
     struct reader *r = arg;
 
-    (void)pthread_setname_np(pthread_self(), "reader");
+    (void)pthread_setname_np(pthread_self(), READER_THREAD);
     reader_take_priority(r);
     ingress_recover(&r->g);
     watch_sockets(r);

@@ -124,6 +124,7 @@ static void take_status(struct worker *w, struct status *s)
     s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
     s->facts.n_upgrades = sup->n_upgrades;
     s->facts.lost = losses_get(&w->losses, &s->lost) ? &s->lost : NULL;
+    s->facts.waits = losses_get_waits(&w->losses, &s->waits) ? &s->waits : NULL;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
     s->tapping = &w->tapping;
@@ -433,7 +434,7 @@ static void make_kernel(struct worker *w)
     };
     int rc;
 
-    losses_watch(&w->losses, env->sockets, &w->wiring.features.drop);
+    losses_watch(&w->losses, env->sockets, &w->wiring.features);
     if (forbids_kernel(env, &w->kernel_off)) {
         if (c->ebpf != EBPF_OFF)
             log_error(MODULE, "kernel metrics are off: %s; %s",
