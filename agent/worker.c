@@ -18,6 +18,7 @@
 
 #include "agent/base/log.h"
 #include "agent/kernel_report.h"
+#include "agent/privilege.h"
 #include "agent/status.h"
 #include "agent/worker_private.h"
 
@@ -541,6 +542,10 @@ static void start_beside(struct worker *w)
     if (rc != 0)
         log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
     tapping_start(&w->tapping, &tap);
+    /* Threads that need more are there; those of health and resolver do not. */
+    rc = privilege_keep(PRIVILEGE_LOOP);
+    if (rc != 0)
+        log_warn(MODULE, "capabilities were not given up: %s", strerror(-rc));
     for (uint32_t i = 0; i < env->sockets->n; i++) {
         const struct socket_entry *e = &env->sockets->entries[i];
 

@@ -541,6 +541,9 @@ out:
 const struct feature activity_feature = {
     .name = "activity",
     .what = "work and idleness of process families",
+    /* Hooks are attached with the first family; rules look into processes. */
+    .capabilities = FEATURE_CAPS_READ | FEATURE_CAP(CAP_PERFMON) |
+                    FEATURE_CAP(CAP_SYS_PTRACE),
     .open = activity_open,
     .event = activity_event,
     .collect = activity_collect,

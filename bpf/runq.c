@@ -200,6 +200,7 @@ char *runq_tell_waits(void *self, char *line, size_t size)
 const struct feature runq_feature = {
     .name = "runq",
     .what = "waits for a CPU by container, and who caused them",
+    .capabilities = FEATURE_CAPS_READ,
     .open = open_any,
     .event = on_event,
     .collect = collect,
