@@ -205,6 +205,59 @@ sys.exit(7)
                                     float(f.read()), sums)
 
 
+class Coarse(KernelCase):
+    # A process of a process: works for 0.6 s, rests for 0.6 s, then waits until the
+    # agent has said something of it.
+    JOB = """
+import os, subprocess, sys, time
+if len(sys.argv) < 2:
+    sys.exit(subprocess.call([sys.executable, sys.argv[0], "child"]))
+print("go", flush=True)
+sys.stdin.readline()
+end = time.monotonic() + 0.6
+while time.monotonic() < end:
+    pass
+time.sleep(0.6)  # pace: is the idleness
+sys.exit(9)
+"""
+
+    def test_without_programs_the_job_is_watched_in_proc(self):
+        if shutil.which("setpriv") is None or os.geteuid() != 0:
+            self.skipTest("needs setpriv, and root to give up")
+        tmp = tempfile.mkdtemp(prefix="rt-coarse-")
+        self.addCleanup(shutil.rmtree, tmp, ignore_errors=True)
+        path, job = os.path.join(tmp, "retriever"), os.path.join(tmp, "job.py")
+        with open(path, "w") as f:
+            f.write("#!/bin/sh\nexec setpriv --bounding-set=-all "
+                    "--inh-caps=-all %s \"$@\"\n" % BINARY)
+        os.chmod(path, 0o755)
+        with open(job, "w") as f:
+            f.write(self.JOB)
+        intake = self.intake()
+        agent = self.agent(intake, mode="exec", ready=False, binary=path,
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                           env={**ON, "DD_LOG_LEVEL": "info"},
+                           job=[sys.executable, job])
+        agent.err.wait_for(r"INFO kernel kernel metrics are off")
+        self.assertEqual(agent.proc.stdout.readline(), b"go\n")
+        agent.proc.stdin.write(b"\n")
+        agent.proc.stdin.close()
+        self.assertEqual(agent.wait(30), 9)
+        agent.proc.stdout.close()
+        self.assert_all_delivered(agent.receipt())
+        sums = {}
+        for s in intake.series()["series"]:
+            if "source:schedstat" in s["tags"]:
+                if s["metric"].startswith("activity."):
+                    self.assertIn("family:workload", s["tags"])
+                sums[s["metric"]] = sums.get(s["metric"], 0) + sum(
+                    p["value"] * p.get("interval", 1) for p in s["points"])
+        self.assertGreaterEqual(sums["activity.active.time"], 450, sums)
+        self.assertGreaterEqual(sums["activity.idle.time"], 300, sums)
+        self.assertGreaterEqual(sums["activity.active_to_idle"], 1, sums)
+        self.assertGreater(sums["activity.cpu.time"], 0, sums)
+
+
 class Jobs(KernelCase):
     def test_a_job_ends_with_the_last_values_and_its_own_status(self):
         intake = self.intake()
