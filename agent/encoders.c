@@ -16,6 +16,7 @@
 
 #include "agent/base/contract.h"
 #include "agent/base/log.h"
+#include "agent/privilege.h"
 #include "agent/stamps.h"
 #include "aggregator/series.h"
 
@@ -339,6 +340,7 @@ static void *run(void *arg)
     uint64_t next = e->done_seq + 1; /* set before the thread was started */
     enum work w;
 
+    (void)privilege_keep(PRIVILEGE_FILES);
     list_disk(e);
     if (e->phase == DISK_READ)
         read_disk(e); /* some at once: a life may be very short */

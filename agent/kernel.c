@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/privilege.h"
 #include "aggregator/agg.h"
 #include "bpf/cgroup.h"
 #include "bpf/event_ring.h"
@@ -60,7 +61,7 @@ struct kernel {
     pthread_mutex_t lock; /* of what the loop reads */
     struct kernel_feature rows[FEATURES_MAX];
     uint32_t n;
-    int stats_fd;
+    struct event_stats totals; /* of the ring, as last read */
 };
 
 static uint32_t wanted(const struct kernel *k)
@@ -131,6 +132,17 @@ static void write_own(struct kernel *k)
                  k->lines.n_left_out, &k->n_left_out_told);
 }
 
+/* Here and not by the loop, which may not read maps on every kernel. */
+static void read_totals(struct kernel *k)
+{
+    struct event_stats totals;
+
+    event_ring_totals(k->ring.stats_fd, &totals);
+    (void)pthread_mutex_lock(&k->lock);
+    k->totals = totals;
+    (void)pthread_mutex_unlock(&k->lock);
+}
+
 static void collect(struct kernel *k, bool last)
 {
     for (uint32_t i = 0; i < k->n; i++) {
@@ -141,6 +153,7 @@ static void collect(struct kernel *k, bool last)
     if (k->opts.write != NULL)
         k->opts.write(k->opts.arg, &k->lines);
     lines_flush(&k->lines);
+    read_totals(k);
 }
 
 /* ---- Records ------------------------------------------------------------ */
@@ -295,9 +308,6 @@ static void open_ring(struct kernel *k, struct feature_env *env,
     env->events_stats_fd = k->ring.stats_fd;
     env->watched_fd = k->watched_fd = life_watched_create();
     kernel_link_give_ring(&k->link, &k->ring.ring, k->opts.max_delay_ms);
-    (void)pthread_mutex_lock(&k->lock);
-    k->stats_fd = k->ring.stats_fd;
-    (void)pthread_mutex_unlock(&k->lock);
 }
 
 static void open_one(struct kernel *k, uint32_t i,
@@ -394,6 +404,17 @@ static void open_all(struct kernel *k)
     say(k, &no_ring);
 }
 
+static void give_up_privileges(const struct kernel *k)
+{
+    uint64_t needed = 0;
+
+    for (uint32_t i = 0; i < k->n; i++) {
+        if (k->rows[i].on)
+            needed |= k->opts.features[i]->capabilities;
+    }
+    (void)privilege_keep(needed);
+}
+
 /* ---- Thread ------------------------------------------------------------- */
 
 static void close_handle(uv_handle_t *h, void *arg)
@@ -410,6 +431,7 @@ static void *run(void *arg)
     (void)pthread_setname_np(pthread_self(), "kernel");
     set_busy(k, true);
     open_all(k);
+    give_up_privileges(k);
     arm_tick(k);
     do_due(k);
     reach(k, KERNEL_RUNNING);
@@ -470,7 +492,7 @@ int kernel_create(struct kernel **out, const struct kernel_opts *opts)
     k->opts = *opts;
     k->ring.ring =
         (struct ring){.ring_fd = -1, .control_fd = -1, .wait_fd = -1};
-    k->ring.stats_fd = k->stats_fd = k->watched_fd = -1;
+    k->ring.stats_fd = k->watched_fd = -1;
     lines_init(&k->lines, put, k);
     (void)pthread_mutex_init(&k->lock, NULL);
     for (; opts->features[k->n] != NULL; k->n++) {
@@ -540,8 +562,6 @@ bool kernel_reached(const struct kernel *k)
 void kernel_status(struct kernel *k, const struct loader_cause *off,
                    struct kernel_status *out)
 {
-    int stats_fd = -1;
-
     memset(out, 0, sizeof(*out));
     if (k == NULL) {
         for (; feature_table[out->n] != NULL; out->n++) {
@@ -554,10 +574,9 @@ void kernel_status(struct kernel *k, const struct loader_cause *off,
     (void)pthread_mutex_lock(&k->lock);
     out->n = k->n;
     memcpy(out->features, k->rows, sizeof(k->rows));
-    stats_fd = k->stats_fd;
+    out->events = k->totals;
     (void)pthread_mutex_unlock(&k->lock);
     out->n_wrong = atomic_load(&k->link.n_wrong);
-    event_ring_totals(stats_fd, &out->events);
 }
 
 static void on_bell_closed(uv_handle_t *h)

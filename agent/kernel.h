@@ -80,7 +80,7 @@ struct kernel_status {
     uint64_t n_wrong;          /* records that were none */
 };
 
-/** The state as it is now. @k NULL: @off says why there is none. */
+/** The state as it is now; @events as of the last collection. @k NULL: @off says why there is none. */
 void kernel_status(struct kernel *k, const struct loader_cause *off,
                    struct kernel_status *out);
 

@@ -282,6 +282,12 @@ int ledger_write_json(const struct ledger *l, const struct ledger_facts *facts,
         member_u64(&j, stage_names[s], facts->stage_ms[s]);
     json_end(&j);
     ledger_write_members(l, facts, &j);
+    if (facts->waits != NULL) {
+        json_key(&j, "reader");
+        json_object(&j);
+        losses_write_waits(facts->waits, &j);
+        json_end(&j);
+    }
     json_end(&j);
     return json_finish(&j);
 }

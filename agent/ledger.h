@@ -60,6 +60,8 @@ struct ledger_facts {
     uint32_t worker_deaths;
     uint32_t n_upgrades;            /* of the program, without a stop */
     const struct drop_report *lost; /* by sender; NULL = not counted */
+    const struct own_waits_report
+        *waits; /* of the reader; NULL = not counted */
 };
 
 /** Samples dropped, of earlier lives too. */

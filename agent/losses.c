@@ -5,6 +5,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
+#include "agent/reader.h"
 
 #define MODULE "losses"
 #define TELL_EACH_NS (60 * (uint64_t)CLOCK_NS_PER_S)
@@ -21,27 +22,42 @@ void losses_fini(struct losses *l)
 }
 
 void losses_watch(struct losses *l, const struct sockets *s,
-                  struct drop_opts *opts)
+                  struct feature_opts *opts)
 {
     for (uint32_t i = 0; i < s->n; i++) {
         const struct socket_entry *e = &s->entries[i];
         int rc = 0;
 
         if (e->kind == SOCKET_UDP || e->kind == SOCKET_UNIXGRAM)
-            rc = drop_add_socket(opts, e->fd);
+            rc = drop_add_socket(&opts->drop, e->fd);
         if (rc != 0)
             log_warn(MODULE, "losses at %s are not seen: %s", e->name,
                      strerror(-rc));
     }
-    opts->collected = losses_collected;
-    opts->arg = l;
+    opts->drop.collected = losses_collected;
+    opts->runq.own_thread = READER_THREAD;
+    opts->runq.collected = losses_waited;
+    opts->drop.arg = opts->runq.arg = l;
+}
+
+void losses_waited(void *arg, void *runq)
+{
+    struct losses *l = arg;
+    struct own_waits_report waits;
+
+    runq_waits(runq, &waits);
+    l->runq = runq;
+    (void)pthread_mutex_lock(&l->lock);
+    l->waits = waits;
+    l->waits_known = true;
+    (void)pthread_mutex_unlock(&l->lock);
 }
 
 void losses_collected(void *arg, void *drop)
 {
     struct losses *l = arg;
     uint64_t now_ns = clock_mono_ns(&clock_real);
-    char line[DROP_TAGS_BYTES + 256];
+    char line[DROP_TAGS_BYTES + 256], why[OWN_WAITS_NAME_MAX + 100] = "";
     struct drop_report report;
 
     drop_report(drop, &report); /* takes a while: nobody waits for it */
@@ -53,7 +69,9 @@ void losses_collected(void *arg, void *drop)
         return;
     if (!drop_top(drop, line, sizeof(line)))
         return;
-    log_warn(MODULE, "%s", line);
+    if (l->runq != NULL)
+        (void)runq_tell_waits(l->runq, why, sizeof(why));
+    log_warn(MODULE, "%s%s%s", line, why[0] != '\0' ? "; " : "", why);
     l->told_ns = now_ns;
 }
 
@@ -65,6 +83,18 @@ bool losses_get(struct losses *l, struct drop_report *out)
     known = l->known;
     if (known)
         *out = l->report;
+    (void)pthread_mutex_unlock(&l->lock);
+    return known;
+}
+
+bool losses_get_waits(struct losses *l, struct own_waits_report *out)
+{
+    bool known;
+
+    (void)pthread_mutex_lock(&l->lock);
+    known = l->waits_known;
+    if (known)
+        *out = l->waits;
     (void)pthread_mutex_unlock(&l->lock);
     return known;
 }

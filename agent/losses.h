@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who lost datagrams at our sockets, on its way from the kernel side (bpf/drop.h) to
- * receipt, status and log.
+ * Who lost datagrams at our sockets, and what kept the reader from taking them, on
+ * the way from the kernel side (bpf/drop.h, bpf/runq.h) to receipt, status and log.
  *
- * Thread:  losses_collected() by the kernel thread; the rest by the loop.
- * Memory:  one report of some 7 KiB, embedded.
+ * Thread:  losses_waited() and losses_collected() by the kernel thread; the rest by the
+ *          loop.
+ * Memory:  one report of some 8 KiB, embedded.
  * Promise: a report is read as it was written, whole. Whoever lost most is named in
  *          the log at once, then at most once a minute.
  */
@@ -16,12 +17,15 @@
 #include "agent/base/buf.h"
 #include "agent/base/json.h"
 #include "agent/sockets.h"
-#include "bpf/drop.h"
+#include "bpf/features.h"
 
 struct losses {
-    pthread_mutex_t lock; /* of known and report */
+    pthread_mutex_t lock; /* of what is known, and both reports */
     bool known;
     struct drop_report report;
+    bool waits_known;
+    struct own_waits_report waits;
+    void *runq; /* of the kernel thread: what waits come from; NULL = none */
     uint64_t
         told_ns; /* of the kernel thread: when the log was told; 0 = never */
 };
@@ -29,20 +33,28 @@ struct losses {
 void losses_init(struct losses *l);
 void losses_fini(struct losses *l);
 
-/** Have the feature watch the sockets in @s, and report to @l. */
+/** Have the features watch the sockets in @s and the reader, and report to @l. */
 void losses_watch(struct losses *l, const struct sockets *s,
-                  struct drop_opts *opts);
+                  struct feature_opts *opts);
+
+/** Behind each collect() of the feature @runq, which comes before that of drop. */
+void losses_waited(void *arg, void *runq);
 
 /** Behind each collect() of the feature @drop. */
 void losses_collected(void *arg, void *drop);
 
 /** The last report; false when there was none, *out is untouched then. */
 bool losses_get(struct losses *l, struct drop_report *out);
+bool losses_get_waits(struct losses *l, struct own_waits_report *out);
 
 /** The members "lost" and "lost_by_sender" of an open object. */
 void losses_write_members(const struct drop_report *r, struct json *j);
 
 /** The same for people: a paragraph, or nothing when nothing was lost. */
 void losses_write_text(const struct drop_report *r, struct buf *out);
+
+/** Members of the open object "reader"; one line of text, or nothing. */
+void losses_write_waits(const struct own_waits_report *w, struct json *j);
+void losses_write_waits_text(const struct own_waits_report *w, struct buf *out);
 
 #endif

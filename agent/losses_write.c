@@ -54,6 +54,26 @@ void losses_write_members(const struct drop_report *r, struct json *j)
     json_end(j);
 }
 
+void losses_write_waits(const struct own_waits_report *w, struct json *j)
+{
+    member_u64(j, "waited_ms", w->waited_ns / 1000000);
+    member_u64(j, "longest_ms", w->longest_ns / 1000000);
+    member_str(j, "because", w->because);
+}
+
+void losses_write_waits_text(const struct own_waits_report *w, struct buf *out)
+{
+    if (w->waited_ns < 1000000)
+        return;
+    (void)buf_printf(out,
+                     "Reader waited %" PRIu64 " ms for a CPU, %" PRIu64
+                     " ms at once",
+                     w->waited_ns / 1000000, w->longest_ns / 1000000);
+    if (w->because[0] != '\0')
+        (void)buf_printf(out, ", most behind %s", w->because);
+    (void)buf_putc(out, '\n');
+}
+
 void losses_write_text(const struct drop_report *r, struct buf *out)
 {
     uint64_t unknown =

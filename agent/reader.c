@@ -20,11 +20,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/privilege.h"
 #include "agent/reader_private.h"
 
 #define TURN_CALLS 8u   /* receive calls per datagram socket and turn */
@@ -400,8 +402,10 @@ static void *run(void *arg)
 {
     struct reader *r = arg;
 
-    (void)pthread_setname_np(pthread_self(), "reader");
+    (void)pthread_setname_np(pthread_self(), READER_THREAD);
     reader_take_priority(r);
+    (void)privilege_keep(r->opts.priority.policy != SCHED_OTHER ? PRIVILEGE_NICE
+                                                                : 0);
     ingress_recover(&r->g);
     watch_sockets(r);
     reader_watch_ring(r);
@@ -597,6 +601,7 @@ int reader_start(struct reader **out, const struct reader_opts *opts,
     }
     while (sem_wait(&r->served) != 0) /* EINTR */
         ;
+    reader_say_priority(r); /* while the loop has what was refused, or not */
     *out = r;
     return 0;
 }

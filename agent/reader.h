@@ -23,6 +23,8 @@
 #include "agent/sockets.h"
 #include "bpf/tap.h"
 
+#define READER_THREAD "reader" /* its name, as others see it */
+
 struct reader; /* opaque */
 
 enum reader_order {

@@ -60,7 +60,9 @@ static void write_tap_text(const struct tapping *t, struct buf *out)
                    "was lost is \"kernel drops\" below\n");
 }
 
-static void write_sched_json(const struct reader_sched *s, struct json *j)
+static void write_reader_json(const struct reader_sched *s,
+                              const struct own_waits_report *waits,
+                              struct json *j)
 {
     json_key(j, "reader");
     json_object(j);
@@ -73,6 +75,8 @@ static void write_sched_json(const struct reader_sched *s, struct json *j)
     json_i64(j, s->nice);
     json_member_str(j, "reason", priority_cause_name(s->cause));
     json_end(j);
+    if (waits != NULL)
+        losses_write_waits(waits, j);
     json_end(j);
 }
 
@@ -134,7 +138,7 @@ void status_write_json(const struct status *s, struct buf *out)
         json_str(&j, s->sockets->entries[i].name);
     json_end(&j);
     write_tap_json(s->tapping, &j);
-    write_sched_json(&s->sched, &j);
+    write_reader_json(&s->sched, s->facts.waits, &j);
     json_end(&j);
     (void)json_finish(&j);
     (void)buf_putc(out, '\n');
@@ -204,4 +208,6 @@ void status_write_text(const struct status *s, struct buf *out)
     row(out, "worker deaths", s->facts.worker_deaths);
     if (s->facts.lost != NULL)
         losses_write_text(s->facts.lost, out);
+    if (s->facts.waits != NULL)
+        losses_write_waits_text(s->facts.waits, out);
 }

@@ -19,7 +19,8 @@ struct status {
     struct ledger ledger;
     struct ledger_facts facts;
     struct forwarder_stats forwarder;
-    struct drop_report lost; /* when facts.lost leads here */
+    struct drop_report lost;       /* when facts.lost leads here */
+    struct own_waits_report waits; /* when facts.waits does */
     const struct sockets *sockets;
     const struct tapping *tapping;
     uint64_t uptime_s;

@@ -20,6 +20,7 @@
 
 #include "agent/base/log.h"
 #include "agent/kernel_report.h"
+#include "agent/privilege.h"
 #include "agent/status.h"
 #include "agent/worker_private.h"
 
@@ -126,6 +127,7 @@ static void take_status(struct worker *w, struct status *s)
     s->facts.worker_deaths = atomic_load(&sup->worker_deaths);
     s->facts.n_upgrades = sup->n_upgrades;
     s->facts.lost = losses_get(&w->losses, &s->lost) ? &s->lost : NULL;
+    s->facts.waits = losses_get_waits(&w->losses, &s->waits) ? &s->waits : NULL;
     forwarder_stats(w->forwarder, &s->forwarder);
     s->sockets = w->env->sockets;
     s->tapping = &w->tapping;
@@ -459,7 +461,7 @@ static void make_kernel(struct worker *w)
     };
     int rc;
 
-    losses_watch(&w->losses, env->sockets, &w->wiring.features.drop);
+    losses_watch(&w->losses, env->sockets, &w->wiring.features);
     if (forbids_kernel(env, &w->kernel_off)) {
         if (c->ebpf != EBPF_OFF)
             log_error(MODULE, "kernel metrics are off: %s; %s",
@@ -566,6 +568,10 @@ static void start_beside(struct worker *w)
     if (rc != 0)
         log_warn(MODULE, "kernel metrics are off: %s", strerror(-rc));
     tapping_start(&w->tapping, &tap);
+    /* Threads that need more are there; those of health and resolver do not. */
+    rc = privilege_keep(PRIVILEGE_LOOP);
+    if (rc != 0)
+        log_warn(MODULE, "capabilities were not given up: %s", strerror(-rc));
     for (uint32_t i = 0; i < env->sockets->n; i++) {
         const struct socket_entry *e = &env->sockets->entries[i];
 

@@ -56,6 +56,7 @@ static void compose_receipt(struct worker *w)
 {
     struct supervision *sup = w->env->sup;
     struct drop_report lost;
+    struct own_waits_report waits;
     struct ledger l;
     struct ledger_facts f = {
         .reason = stop_reason_name(atomic_load(&sup->stop_request)),
@@ -64,6 +65,7 @@ static void compose_receipt(struct worker *w)
         .worker_deaths = atomic_load(&sup->worker_deaths),
         .n_upgrades = sup->n_upgrades,
         .lost = losses_get(&w->losses, &lost) ? &lost : NULL,
+        .waits = losses_get_waits(&w->losses, &waits) ? &waits : NULL,
     };
 
     worker_collect(w, &l);

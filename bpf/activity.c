@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "agent/base/num.h"
+#include "bpf/activity_coarse.h"
 #include "bpf/activity_exits.h"
 #include "bpf/activity_kernel.h"
 #include "bpf/activity_report.h"
@@ -58,6 +59,7 @@ struct family {
 struct activity {
     struct feature_env env;
     const struct activity_opts *opts;
+    struct activity_coarse *coarse; /* instead of all that follows; or NULL */
     struct activity_kernel kernel;
     struct lineage *lineage;
     struct proc_facts *proc;
@@ -324,6 +326,8 @@ static void activity_event(void *self, const struct event_hdr *ev)
 {
     struct activity *a = self;
 
+    if (a->coarse != NULL)
+        return;
     if (ev->type == EVENT_EXEC)
         on_exec(a, (const struct event_process *)(const void *)ev);
     else if (ev->type == EVENT_FORK)
@@ -462,6 +466,10 @@ static void activity_collect(void *self, struct lines *out, bool last)
 {
     struct activity *a = self;
 
+    if (a->coarse != NULL) {
+        activity_coarse_collect(a->coarse, out);
+        return;
+    }
     if (a->n_families > 0)
         (void)activity_kernel_gather(&a->kernel);
     for (uint32_t i = 1; i < ACTIVITY_MAX_FAMILIES; i++) {
@@ -486,6 +494,7 @@ static void activity_close(void *self)
 
     if (a == NULL)
         return;
+    activity_coarse_close(a->coarse);
     activity_kernel_close(&a->kernel);
     lineage_close(a->lineage);
     proc_facts_close(a->proc);
@@ -494,8 +503,47 @@ static void activity_close(void *self)
     free(a);
 }
 
-static int activity_open(void **self, const struct feature_env *env,
-                         struct loader_cause *cause)
+static uint64_t activity_due(void *self, uint64_t at_ns)
+{
+    struct activity *a = self;
+
+    return a->coarse != NULL ? activity_coarse_due(a->coarse, at_ns)
+                             : UINT64_MAX;
+}
+
+/* Without programs: the job alone, from /proc. Returns 0 or LOADER_REFUSED. */
+static int open_coarse(void **self, const struct feature_env *env,
+                       struct loader_cause *cause)
+{
+    struct cgroups *cgroups = env->cgroups;
+    struct activity *a;
+    const char *tags = "";
+
+    if (env->workload_pid == 0 || options(env)->off)
+        return LOADER_REFUSED;
+    a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return LOADER_REFUSED;
+    if (cgroups != NULL)
+        tags = cgroups_tags(cgroups,
+                            cgroups_of_pid(cgroups, (int)env->workload_pid));
+    if (activity_coarse_open(&a->coarse, env->workload_pid, tags) != 0) {
+        free(a);
+        return LOADER_REFUSED;
+    }
+    if (cause->why[0] == '\0') {
+        (void)snprintf(cause->why, sizeof(cause->why),
+                       "no program runs: the job alone is seen, in /proc");
+        (void)snprintf(cause->remedy, sizeof(cause->remedy),
+                       "grant CAP_BPF and CAP_PERFMON");
+        (void)snprintf(cause->reason, sizeof(cause->reason), "no_privilege");
+    }
+    *self = a;
+    return 0;
+}
+
+static int open_kernel(void **self, const struct feature_env *env,
+                       struct loader_cause *cause)
 {
     struct activity *a = calloc(1, sizeof(*a));
     uint64_t threshold_ms;
@@ -538,11 +586,23 @@ out:
     return rc;
 }
 
+static int activity_open(void **self, const struct feature_env *env,
+                         struct loader_cause *cause)
+{
+    int rc = open_kernel(self, env, cause);
+
+    return rc == LOADER_REFUSED ? open_coarse(self, env, cause) : rc;
+}
+
 const struct feature activity_feature = {
     .name = "activity",
     .what = "work and idleness of process families",
+    /* Hooks are attached with the first family; rules look into processes. */
+    .capabilities = FEATURE_CAPS_READ | FEATURE_CAP(CAP_PERFMON) |
+                    FEATURE_CAP(CAP_SYS_PTRACE),
     .open = activity_open,
     .event = activity_event,
     .collect = activity_collect,
+    .due = activity_due,
     .close = activity_close,
 };

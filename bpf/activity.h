@@ -4,7 +4,8 @@
  * and how their processes end. It needs the records of `life`.
  *
  * The job of `exec` is the family `workload`, by itself; rules make others
- * (family_rule.h).
+ * (family_rule.h). Where no program can be loaded the job alone is watched, from /proc
+ * (activity_coarse.h).
  *
  * Thread:  the helper thread.
  * Memory:  1.2 MiB in the kernel; here at most 1023 families of 2 KiB, 8192 nodes

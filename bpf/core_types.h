@@ -46,6 +46,8 @@ struct cfs_rq {
 
 struct sched_entity {
     struct cfs_rq *cfs_rq;
+    __u64 sum_exec_runtime;
+    __u64 prev_sum_exec_runtime; /* before the present turn */
 };
 
 struct ns_common {

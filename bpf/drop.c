@@ -316,6 +316,7 @@ bool drop_top(void *self, char *line, size_t size)
 const struct feature drop_feature = {
     .name = "drop",
     .what = "datagrams lost, by sender",
+    .capabilities = FEATURE_CAPS_READ,
     .open = drop_open,
     .collect = drop_collect,
     .close = drop_close,

@@ -688,6 +688,10 @@ static int open_all(void **self, const struct feature_env *env,
 const struct feature env_feature = {
     .name = "env",
     .what = "CUDA_VISIBLE_DEVICES and other variables as they change",
+    /* Attaches to each new C library, before Linux 6.6 by perf_event_open(2). */
+    .capabilities = FEATURE_CAPS_READ | FEATURE_CAP(CAP_PERFMON) |
+                    FEATURE_CAP(CAP_SYS_PTRACE) | FEATURE_CAP(CAP_SYS_ADMIN) |
+                    FEATURE_CAP(CAP_CHECKPOINT_RESTORE),
     .open = open_all,
     .event = event,
     .collect = collect,

@@ -12,11 +12,19 @@
 #ifndef RETRIEVER_BPF_FEATURE_H
 #define RETRIEVER_BPF_FEATURE_H
 
+#include <linux/capability.h>
+#include <stdint.h>
+
 #include "bpf/events.h"
 #include "bpf/lines.h"
 #include "bpf/loader.h"
 
 struct btf;
+#define FEATURE_CAP(cap) (UINT64_C(1) << (cap))
+/** To read maps (before Linux 6.0), and to find the names of cgroups. */
+#define FEATURE_CAPS_READ                                                      \
+    (FEATURE_CAP(CAP_BPF) | FEATURE_CAP(CAP_DAC_READ_SEARCH))
+
 struct cgroups;
 struct feature_opts; /* features.h: options of all features */
 
@@ -35,8 +43,10 @@ struct feature_env {
 };
 
 struct feature {
-    const char *name; /* "runq" */
-    const char *what; /* one line for people */
+    const char *name;      /* "runq" */
+    const char *what;      /* one line for people */
+    uint64_t capabilities; /* FEATURE_CAP(...)s that it needs behind open(), if
+                               it has them; the thread gives up all others */
     /** Load and attach. Returns 0 (*self is set), LOADER_REFUSED (@cause filled;
      *  it may have switched to a fallback instead: then 0, and @cause says what is
      *  missing) or -errno. @cause comes empty; left so, a refusal is that of the

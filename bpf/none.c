@@ -226,6 +226,12 @@ void runq_kernel_read(struct runq_kernel *k,
     (void)sink;
 }
 
+void runq_kernel_own(struct runq_kernel *k, struct own_waits *w)
+{
+    (void)k;
+    (void)w;
+}
+
 void runq_kernel_stats(struct runq_kernel *k, struct sched_stats *delta)
 {
     (void)k;

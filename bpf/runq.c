@@ -16,6 +16,7 @@ struct runq {
     struct runq_report *report;
     struct runq_kernel *kernel;  /* NULL: schedstat instead */
     struct schedstat *schedstat; /* NULL: kernel instead */
+    struct own_waits waits;
 };
 
 static const struct runq_opts *opts_of(const struct feature_env *env)
@@ -179,6 +180,9 @@ static void collect(void *self, struct lines *out, bool last)
     if (q->kernel == NULL)
         return;
     (void)last;
+    runq_kernel_own(q->kernel, &q->waits);
+    if (q->opts.collected != NULL)
+        q->opts.collected(q->opts.arg, q);
     runq_kernel_read(q->kernel, &sink);
     runq_report_write(q->report, out);
     runq_kernel_stats(q->kernel, &stats);
@@ -188,9 +192,24 @@ static void collect(void *self, struct lines *out, bool last)
     count(out, "retriever.ebpf.runq.unknown_cgroup", stats.n_unknown);
 }
 
+void runq_waits(const void *self, struct own_waits_report *out)
+{
+    const struct runq *q = self;
+
+    own_waits_report(&q->waits, q->cgroups, out);
+}
+
+char *runq_tell_waits(void *self, char *line, size_t size)
+{
+    struct runq *q = self;
+
+    return own_waits_tell(&q->waits, q->cgroups, line, size);
+}
+
 const struct feature runq_feature = {
     .name = "runq",
     .what = "waits for a CPU by container, and who caused them",
+    .capabilities = FEATURE_CAPS_READ,
     .open = open_any,
     .event = on_event,
     .collect = collect,

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "bpf/feature.h"
+#include "bpf/own_waits.h"
 
 struct runq_opts {
     bool off;
@@ -35,6 +36,11 @@ struct runq_opts {
     uint32_t min_pair_us;     /* shorter waits name nobody */
     uint32_t top_neighbors;   /* named per container; the rest is "other" */
     uint32_t max_containers;  /* per report; the rest is "other" */
+    /* The agent's own thread whose waits runq_waits() tells, by name; NULL: none. */
+    const char *own_thread;
+    /* Behind each collect() that has read them, in its thread. NULL = nobody asks. */
+    void (*collected)(void *arg, void *self);
+    void *arg;
 };
 
 #define RUNQ_OPTS_DEFAULT                                                      \
@@ -42,6 +48,11 @@ struct runq_opts {
         .min_interval_us = 1000, .min_pair_us = 100, .top_neighbors = 5,       \
         .max_containers = 512,                                                 \
     }
+
+/** Behind collect(): what the thread own_thread has waited since open(), and the line
+ *  about what was not told yet (own_waits_tell()). */
+void runq_waits(const void *self, struct own_waits_report *out);
+char *runq_tell_waits(void *self, char *line, size_t size);
 
 extern const struct feature runq_feature;
 

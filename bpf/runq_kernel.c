@@ -10,6 +10,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,7 +34,7 @@ struct table {
 struct runq_kernel {
     struct bpf_object *object;
     int links[N_PROGRAMS];
-    int hist_fd, info_fd, pairs_fd, stats_fd;
+    int hist_fd, info_fd, pairs_fd, stats_fd, own_fd, culprits_fd;
     uint32_t n_cpus;
     uint32_t max_hist;
     bool is_shared;
@@ -156,6 +157,9 @@ static int load_any(struct runq_kernel *k, const struct runq_opts *opts,
     int prev_at;
     int rc = probe_tracepoint(env->types, "sched_switch", &prev_at);
 
+    if (opts->own_thread != NULL)
+        (void)snprintf((char *)cfg.own_comm, sizeof(cfg.own_comm), "%s",
+                       opts->own_thread);
     if (rc < 0 || prev_at < 1 || prev_at > 2) {
         loader_explain(cause, "the kernel does not tell its types", ESRCH);
         return LOADER_REFUSED;
@@ -196,6 +200,8 @@ int runq_kernel_open(struct runq_kernel **out, const struct runq_opts *opts,
     k->info_fd = loader_map(k->object, "cg_info");
     k->pairs_fd = loader_map(k->object, "wait_pairs");
     k->stats_fd = loader_map(k->object, "sched_stats");
+    k->own_fd = loader_map(k->object, "own_waits");
+    k->culprits_fd = loader_map(k->object, "own_culprits");
     *out = k;
     k = NULL;
 out:
@@ -272,6 +278,11 @@ static int by_pair(const void *a, const void *b)
     return c != 0 ? c : (x->culprit > y->culprit) - (x->culprit < y->culprit);
 }
 
+static int by_culprit(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(struct sched_culprit));
+}
+
 /* All keys of a map of at most @max, each at the beginning of a row, sorted. A walk
  * begins anew when its key is deleted, so some come twice. */
 static struct table list_keys(int fd, size_t key_bytes, size_t row_bytes,
@@ -279,7 +290,7 @@ static struct table list_keys(int fd, size_t key_bytes, size_t row_bytes,
                               int (*cmp)(const void *a, const void *b))
 {
     struct table t = {0};
-    unsigned char key[sizeof(struct sched_pair)];
+    unsigned char key[sizeof(struct sched_culprit)]; /* the largest */
     size_t room = 0, n = 0;
     bool first = true;
 
@@ -446,6 +457,29 @@ void runq_kernel_read(struct runq_kernel *k,
     read_pairs(k, sink);
     read_hists(k, sink);
     sweep_names(k, sink);
+}
+
+/* Those who are quiet go when there is little room left: nobody else is in their
+ * way for ever. */
+void runq_kernel_own(struct runq_kernel *k, struct own_waits *w)
+{
+    struct table t =
+        list_keys(k->culprits_fd, sizeof(struct sched_culprit),
+                  sizeof(struct sched_culprit), SCHED_MAX_CULPRITS, by_culprit);
+    const struct sched_culprit *who = (const void *)t.rows;
+    struct sched_own total;
+    struct sched_wait now;
+    uint32_t zero = 0;
+
+    if (bpf_map_lookup_elem(k->own_fd, &zero, &total) == 0)
+        own_waits_total(w, &total);
+    for (size_t i = 0; i < t.n; i++) {
+        if (bpf_map_lookup_elem(k->culprits_fd, &who[i], &now) == 0 &&
+            !own_waits_culprit(w, &who[i], &now) &&
+            t.n > SCHED_MAX_CULPRITS / 2)
+            (void)bpf_map_delete_elem(k->culprits_fd, &who[i]);
+    }
+    free(t.rows);
 }
 
 void runq_kernel_stats(struct runq_kernel *k, struct sched_stats *delta)

@@ -54,6 +54,9 @@ struct runq_kernel_sink {
 void runq_kernel_read(struct runq_kernel *k,
                       const struct runq_kernel_sink *sink);
 
+/** Bring @w up to what own_thread has waited so far. */
+void runq_kernel_own(struct runq_kernel *k, struct own_waits *w);
+
 /** Since the last call. */
 void runq_kernel_stats(struct runq_kernel *k, struct sched_stats *delta);
 

@@ -75,6 +75,21 @@ struct {
     __type(value, struct sched_wait);
 } wait_pairs SEC(".maps");
 
+/* Waits of the agent's own thread, and for whom. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct sched_own);
+} own_waits SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, SCHED_MAX_CULPRITS);
+    __type(key, struct sched_culprit);
+    __type(value, struct sched_wait);
+} own_culprits SEC(".maps");
+
 /* Stream mode: time of the last record. */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -318,6 +333,55 @@ static __always_inline void add_wait(const struct side *next, __u32 cause,
     ADD(h->wait_ns[cause & 3], ns);
 }
 
+/* Of its present turn. */
+static __always_inline __u64 had_cpu_ns(struct task_struct *t)
+{
+    return t->se.sum_exec_runtime - t->se.prev_sum_exec_runtime;
+}
+
+static __always_inline void blame(struct task_struct *prev, int held, __u64 ns)
+{
+    struct sched_culprit who = {};
+    struct sched_wait first = {1, ns};
+    struct sched_wait *w;
+
+    if (!held) {
+        who.cgid = cgid_of(prev);
+        bpf_probe_read_kernel(who.comm, sizeof(who.comm), prev->comm);
+        if (had_cpu_ns(prev) < ns)
+            first.ns = had_cpu_ns(prev);
+    }
+    w = bpf_map_lookup_elem(&own_culprits, &who);
+    if (w) {
+        w->n++;
+        w->ns += first.ns;
+    } else {
+        bpf_map_update_elem(&own_culprits, &who, &first, BPF_ANY);
+    }
+}
+
+/* The agent's own thread has waited: whoever had the CPU is why datagrams were lost
+ * meanwhile. A thread runs on one CPU at a time, so both maps have one writer. */
+static __always_inline void add_own(struct task_struct *prev,
+                                    struct task_struct *next, int held,
+                                    __u64 ns)
+{
+    __u64 comm[2] = {};
+    struct sched_own *own;
+    __u32 zero = 0;
+
+    bpf_probe_read_kernel(comm, sizeof(comm), next->comm);
+    own = bpf_map_lookup_elem(&own_waits, &zero);
+    if (!own || comm[0] != sched_config.own_comm[0] ||
+        comm[1] != sched_config.own_comm[1])
+        return;
+    own->ns += ns;
+    if (ns > own->longest_ns)
+        own->longest_ns = ns;
+    if (held || prev->pid != 0)
+        blame(prev, held, ns);
+}
+
 /* Stream mode: a record, unless this cgroup had one on this CPU just now. */
 static __always_inline void stream(const struct side *prev,
                                    const struct side *next, __u32 tgid,
@@ -405,6 +469,8 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
     if (to_idle)
         return 0;
     ns = arrive(next, now, &held, stats);
+    if (ns > 0 && (__u32)next->tgid == sched_config.own_tgid)
+        add_own(prev, next, held, ns);
     if (ns < 0 && !preempted)
         return 0;
 

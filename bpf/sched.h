@@ -98,6 +98,22 @@ struct sched_wait {
     __u64 ns;
 };
 
+/** Who had the CPU before the agent's own thread got it: key of own_culprits. Its value
+ *  is how long it had it meanwhile: in a wait of many turns each counts by its own,
+ *  so whoever had it for a moment is not blamed for the rest. */
+#define SCHED_MAX_CULPRITS 256u
+
+struct sched_culprit {
+    __u64 cgid;    /* 0: nobody, our own quota held the thread back */
+    char comm[16]; /* of the task */
+};
+
+/** Map own_waits: all of them, behind an idle CPU, too. Only ever grows. */
+struct sched_own {
+    __u64 ns;
+    __u64 longest_ns;
+};
+
 /** Map sched_stats, per CPU. */
 struct sched_stats {
     __u64 n_switches;
@@ -122,6 +138,7 @@ struct sched_config {
     __u32 own_tgid; /* its waits make no records */
     __u64 min_interval_ns;
     __u64 min_pair_ns;
+    __u64 own_comm[2]; /* of the thread of own_tgid whose waits are told */
 };
 
 #define SCHED_ASSERT(type, n)                                                  \
@@ -130,7 +147,9 @@ SCHED_ASSERT(sched_hist, 840);
 SCHED_ASSERT(sched_info, 16);
 SCHED_ASSERT(sched_pair, 16);
 SCHED_ASSERT(sched_wait, 16);
+SCHED_ASSERT(sched_culprit, 24);
+SCHED_ASSERT(sched_own, 16);
 SCHED_ASSERT(sched_stats, 40);
-SCHED_ASSERT(sched_config, 48);
+SCHED_ASSERT(sched_config, 64);
 
 #endif

@@ -205,6 +205,59 @@ sys.exit(7)
                                     float(f.read()), sums)
 
 
+class Coarse(KernelCase):
+    # A process of a process: works for 0.6 s, rests for 0.6 s, then waits until the
+    # agent has said something of it.
+    JOB = """
+import os, subprocess, sys, time
+if len(sys.argv) < 2:
+    sys.exit(subprocess.call([sys.executable, sys.argv[0], "child"]))
+print("go", flush=True)
+sys.stdin.readline()
+end = time.monotonic() + 0.6
+while time.monotonic() < end:
+    pass
+time.sleep(0.6)  # pace: is the idleness
+sys.exit(9)
+"""
+
+    def test_without_programs_the_job_is_watched_in_proc(self):
+        if shutil.which("setpriv") is None or os.geteuid() != 0:
+            self.skipTest("needs setpriv, and root to give up")
+        tmp = tempfile.mkdtemp(prefix="rt-coarse-")
+        self.addCleanup(shutil.rmtree, tmp, ignore_errors=True)
+        path, job = os.path.join(tmp, "retriever"), os.path.join(tmp, "job.py")
+        with open(path, "w") as f:
+            f.write("#!/bin/sh\nexec setpriv --bounding-set=-all "
+                    "--inh-caps=-all %s \"$@\"\n" % BINARY)
+        os.chmod(path, 0o755)
+        with open(job, "w") as f:
+            f.write(self.JOB)
+        intake = self.intake()
+        agent = self.agent(intake, mode="exec", ready=False, binary=path,
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                           env={**ON, "DD_LOG_LEVEL": "info"},
+                           job=[sys.executable, job])
+        agent.err.wait_for(r"INFO kernel kernel metrics are off")
+        self.assertEqual(agent.proc.stdout.readline(), b"go\n")
+        agent.proc.stdin.write(b"\n")
+        agent.proc.stdin.close()
+        self.assertEqual(agent.wait(30), 9)
+        agent.proc.stdout.close()
+        self.assert_all_delivered(agent.receipt())
+        sums = {}
+        for s in intake.series()["series"]:
+            if "source:schedstat" in s["tags"]:
+                if s["metric"].startswith("activity."):
+                    self.assertIn("family:workload", s["tags"])
+                sums[s["metric"]] = sums.get(s["metric"], 0) + sum(
+                    p["value"] * p.get("interval", 1) for p in s["points"])
+        self.assertGreaterEqual(sums["activity.active.time"], 450, sums)
+        self.assertGreaterEqual(sums["activity.idle.time"], 300, sums)
+        self.assertGreaterEqual(sums["activity.active_to_idle"], 1, sums)
+        self.assertGreater(sums["activity.cpu.time"], 0, sums)
+
+
 class Jobs(KernelCase):
     def test_a_job_ends_with_the_last_values_and_its_own_status(self):
         intake = self.intake()
@@ -225,6 +278,105 @@ class Jobs(KernelCase):
                            env={**ON, "DD_LOG_LEVEL": "warn"}, ready=False)
         self.assertEqual(agent.wait(30), 0)
         self.assertEqual(len(agent.err.all()), 1, agent.err.all())
+
+
+class Privileges(KernelCase):
+    """Who may do what, thread by thread; needs root, which may do all."""
+    FILES = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_FOWNER": 3}
+    LOOP = {**FILES, "CAP_NET_BIND_SERVICE": 10}
+    KERNEL = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19,
+              "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39,
+              "CAP_CHECKPOINT_RESTORE": 40}
+
+    def setUp(self):
+        super().setUp()
+        with open("/proc/self/status") as f:
+            self.have = int(re.search(r"CapEff:\s*(\w+)", f.read()).group(1), 16)
+        if os.geteuid() != 0 or not self.have >> 39 & 1:
+            if os.environ.get("RETRIEVER_TEST_REQUIRE_BPF") == "1":
+                self.fail("needs root with CAP_BPF")
+            self.skipTest("needs root with CAP_BPF")
+
+    def bits(self, names):
+        return sum(1 << bit for bit in names.values()) & self.have
+
+    def threads(self, agent):
+        """CapEff of the worker's threads, by name."""
+        folder = "/proc/%d/task" % (agent.worker_pid() or agent.proc.pid)
+        found = {}
+        for tid in os.listdir(folder):
+            try:
+                with open("%s/%s/status" % (folder, tid)) as f:
+                    text = f.read()
+            except OSError:
+                continue  # ended meanwhile
+            name = re.search(r"Name:\s*(.*)", text).group(1)
+            found[name] = int(re.search(r"CapEff:\s*(\w+)", text).group(1), 16)
+        return found
+
+    def check(self, agent, reader=0):
+        features = self.features(agent)
+        self.assertEqual({n: f["state"] for n, f in features.items()
+                          if f["state"] != "on"}, {})
+        found = harness.eventually(
+            lambda: (lambda t: t if t["kernel"] != self.have else None)(
+                self.threads(agent)), what="a kernel thread with less")
+        self.assertEqual(found["kernel"], self.bits(self.KERNEL))
+        self.assertEqual(found["reader"], reader & self.have)
+        self.assertEqual(found["encoder"], self.bits(self.FILES))
+        main = found.get("retriever-work", found.get("retriever"))
+        self.assertEqual(main, self.bits(self.LOOP))
+
+    def test_each_thread_keeps_what_it_needs_and_a_successor_has_all(self):
+        intake = self.intake()
+        agent = self.kernel_agent(intake)
+        self.check(agent)
+        if agent.worker_pid() is not None:
+            os.kill(agent.worker_pid(), signal.SIGKILL)
+            eventually(lambda: agent.status()["worker_deaths"] == 1,
+                       what="a successor")
+            eventually(lambda: all(f["state"] == "on" for f in
+                                   self.features(agent).values()),
+                       what="open features")
+            self.check(agent)
+            with open("/proc/%d/status" % agent.proc.pid) as f:
+                self.assertIn("CapEff:\t%016x" % self.have, f.read())
+        Uds(agent.uds).send("a:1|c")
+        self.assert_all_delivered(agent.stop())
+
+    def test_a_reader_that_may_fall_back_keeps_that(self):
+        agent = self.kernel_agent(self.intake(), env={
+            "DD_DOGSTATSD_SCHEDULING_POLICY": "SCHED_FIFO",
+            "DD_DOGSTATSD_SCHEDULING_PRIORITY": "10"})
+        self.check(agent, reader=1 << 23)
+        self.assert_all_delivered(agent.stop())
+
+    def test_root_goes_on_with_files_of_others(self):
+        """A new key, in a file that is its owner's alone to read."""
+        tmp = tempfile.mkdtemp(prefix="rt-others-")
+        self.addCleanup(shutil.rmtree, tmp, ignore_errors=True)
+        path = os.path.join(tmp, "key")
+        with open(path, "w") as f:
+            f.write("0123456789abcdef0123456789abcdef")
+        for name in (path, tmp):
+            os.chmod(name, 0o700)
+            os.chown(name, 65534, 65534)
+        agent = self.kernel_agent(self.intake(), env={
+            "DD_API_KEY": None, "DD_API_KEY_FILE": path})
+        with open(path, "w") as f:
+            f.write("fedcba9876543210fedcba9876543210")
+        agent.err.wait_for("api_key_file changed", timeout=20)
+        Uds(agent.uds).send("a:1|c")
+        self.assert_all_delivered(agent.stop())
+
+    def test_the_job_of_exec_has_all_that_it_was_given(self):
+        agent = self.agent(self.intake(), mode="exec", ready=False, env=ON,
+                           stdout=subprocess.PIPE,
+                           job=["/bin/grep", "CapEff", "/proc/self/status"])
+        out = agent.proc.stdout.read().decode()
+        agent.proc.stdout.close()
+        self.assertEqual(agent.wait(30), 0)
+        self.assertEqual(int(out.split()[1], 16), self.have)
 
 
 class Refusals(KernelCase):

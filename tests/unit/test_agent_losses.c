@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/losses.h"
+#include "agent/reader.h"
 
 static const struct drop_report made_up = {
     .lost = {{106, 4000}, {7, 0}},
@@ -28,11 +29,33 @@ static const struct drop_report made_up = {
             {.transport = DROP_UDP, .address = "10.1.2.3", .lost = {4, 120}}},
 };
 
+static const struct own_waits_report waited = {
+    .waited_ns = 3456789012,
+    .longest_ns = 98000000,
+    .because = "hog in web",
+};
+
 /* Stand in for bpf/drop.c; @self counts what the log would say. */
 void drop_report(const void *self, struct drop_report *out)
 {
     (void)self;
     *out = made_up;
+}
+
+/* Stand in for bpf/runq.c. */
+void runq_waits(const void *self, struct own_waits_report *out)
+{
+    (void)self;
+    *out = waited;
+}
+
+char *runq_tell_waits(void *self, char *line, size_t size)
+{
+    int *n_told = self;
+
+    (*n_told)++;
+    (void)snprintf(line, size, "the reader waited");
+    return line;
 }
 
 bool drop_top(void *self, char *line, size_t size)
@@ -86,7 +109,7 @@ static void the_log_is_told_once_a_minute(void **state)
 static void datagram_sockets_are_watched(void **state)
 {
     struct sockets s = {.n = 4};
-    struct drop_opts opts = {.n_sockets = 0};
+    struct feature_opts opts = {.drop.n_sockets = 0};
     struct losses l;
 
     (void)state;
@@ -94,10 +117,73 @@ static void datagram_sockets_are_watched(void **state)
         s.entries[i].kind = (enum socket_kind)i;
     losses_init(&l);
     losses_watch(&l, &s, &opts);
-    assert_int_equal(opts.n_sockets, 2);
-    assert_ptr_equal(opts.collected, losses_collected);
-    assert_ptr_equal(opts.arg, &l);
+    assert_int_equal(opts.drop.n_sockets, 2);
+    assert_ptr_equal(opts.drop.collected, losses_collected);
+    assert_ptr_equal(opts.drop.arg, &l);
+    assert_string_equal(opts.runq.own_thread, READER_THREAD);
+    assert_ptr_equal(opts.runq.collected, losses_waited);
+    assert_ptr_equal(opts.runq.arg, &l);
     losses_fini(&l);
+}
+
+static void waits_are_told_with_the_losses(void **state)
+{
+    struct own_waits_report got;
+    struct losses l;
+    int n_said = 0, n_told = 0;
+
+    (void)state;
+    losses_init(&l);
+    assert_false(losses_get_waits(&l, &got));
+    losses_waited(&l, &n_told);
+    assert_true(losses_get_waits(&l, &got));
+    assert_memory_equal(&got, &waited, sizeof(got));
+    losses_collected(&l, &n_said);
+    losses_collected(&l, &n_said);
+    assert_int_equal(n_told, 1);
+    losses_fini(&l);
+}
+
+static void programs_read_why(void **state)
+{
+    static const struct own_waits_report nobody = {.waited_ns = 5999999};
+    struct buf out;
+    struct json j;
+
+    (void)state;
+    buf_init(&out, 4096);
+    json_init(&j, &out);
+    json_array(&j);
+    json_object(&j);
+    losses_write_waits(&waited, &j);
+    json_end(&j);
+    json_object(&j);
+    losses_write_waits(&nobody, &j);
+    json_end(&j);
+    json_end(&j);
+    assert_int_equal(json_finish(&j), 0);
+    assert_int_equal(buf_putc(&out, '\0'), 0);
+    assert_string_equal(out.data, "[{\"waited_ms\":3456,\"longest_ms\":98,"
+                                  "\"because\":\"hog in web\"},"
+                                  "{\"waited_ms\":5,\"longest_ms\":0}]");
+    buf_fini(&out);
+}
+
+static void people_read_why(void **state)
+{
+    static const struct own_waits_report nothing = {.waited_ns = 999999};
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, 4096);
+    losses_write_waits_text(&nothing, &out);
+    assert_int_equal(out.n, 0);
+    losses_write_waits_text(&waited, &out);
+    assert_int_equal(buf_putc(&out, '\0'), 0);
+    assert_string_equal(out.data,
+                        "Reader waited 3456 ms for a CPU, 98 ms at once, most "
+                        "behind hog in web\n");
+    buf_fini(&out);
 }
 
 static void programs_read_who_lost_what(void **state)
@@ -151,6 +237,9 @@ int main(void)
         cmocka_unit_test(a_report_arrives_whole),
         cmocka_unit_test(the_log_is_told_once_a_minute),
         cmocka_unit_test(datagram_sockets_are_watched),
+        cmocka_unit_test(waits_are_told_with_the_losses),
+        cmocka_unit_test(programs_read_why),
+        cmocka_unit_test(people_read_why),
         cmocka_unit_test(programs_read_who_lost_what),
         cmocka_unit_test(people_read_the_same),
     };

@@ -148,10 +148,12 @@ static void each_key_is_named(void **state)
 {
     static const uint32_t stage_ms[STAGE_DONE];
     static const struct drop_report lost;
+    static const struct own_waits_report waits;
     const struct ledger_facts facts = {.reason = "SIGTERM",
                                        .stage_ms = stage_ms,
-                                       .lost = &lost}; /* all keys */
-    struct ledger l = {.restored.n_payloads = 1};      /* all keys */
+                                       .lost = &lost,
+                                       .waits = &waits}; /* all keys */
+    struct ledger l = {.restored.n_payloads = 1};        /* all keys */
     char *text = doc_text();
     struct names doc, code;
     struct buf line;
