@@ -110,9 +110,9 @@ static void make(struct keeper *k)
 void keeper_open_ring(struct keeper *k)
 {
     take_kept(k);
-    /* Programs of another life, whose ring nobody reads, or that nobody wants. */
-    if (!k->env.ring_held || !k->config.dogstatsd_tap)
-        detach_all(&k->sockets);
+    /* Programs of another life: perhaps nobody reads their ring or wants them, and what
+     * they took from here on would escape the two counts below. */
+    detach_all(&k->sockets);
     make(k);
     if (k->inherited.present)
         return;
