@@ -182,10 +182,14 @@ static void apply_batch(struct ingress *g)
     while (b->pos.record < LANDING_SLOTS &&
            b->msgs[b->pos.record].msg_len != LANDING_EMPTY) {
         struct ingest_record r[INGEST_AHEAD];
+        uint32_t n = 0;
 
-        if (landing_is_poisoned(l) ||
-            ingest_short(&g->ingest, &b->pos, r, list_slots(g, r),
-                         &l->head->working, t, now_s) == 0)
+        if (ingress_may_group(g)) {
+            n = ingest_short(&g->ingest, &b->pos, r, list_slots(g, r),
+                             &l->head->working, t, now_s);
+            g->n_alone = n > 0 ? 0 : INGEST_AHEAD;
+        }
+        if (n == 0)
             apply_slot(g, t, now_s);
         if (__builtin_expect(g->ingest.has_offender, 0))
             ingress_note_offender(g, b->source);

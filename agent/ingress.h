@@ -70,7 +70,9 @@ struct ingress {
     struct origin origin;
     uint32_t socket_ids[SOCKETS_MAX]; /* inodes; 0 = no datagram socket */
     uint32_t *conn_pids;              /* of the other end; 0 = not known */
-    uint32_t *free_conns;             /* stack of free indices */
+    uint32_t n_alone; /* datagrams before groups of them are tried again: where
+                         one has several lines, so do the next */
+    uint32_t *free_conns; /* stack of free indices */
     uint32_t n_free;
     uint64_t *conn_data_ns; /* last bytes of each connection */
     uint32_t n_live;        /* connections */
@@ -100,6 +102,15 @@ void ingress_recover(struct ingress *g);
 /** Datagrams of @source, at most @max_calls receive calls. */
 enum ingress_rc ingress_datagrams(struct ingress *g, uint32_t source,
                                   unsigned max_calls);
+
+/** Groups of datagrams are worth a try now; false: one by one. */
+static inline bool ingress_may_group(struct ingress *g)
+{
+    if (g->n_alone == 0)
+        return !landing_is_poisoned(g->landing);
+    g->n_alone--;
+    return false;
+}
 
 /** Put one line for the log into the ring; a full ring drops it. */
 void ingress_note(struct ingress *g, enum ingress_note_kind kind,

@@ -159,13 +159,14 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
     uint64_t next;
     uint32_t n;
 
-    if (!landing_is_poisoned(l)) {
+    if (ingress_may_group(g)) {
         n = list(g, pos, end, r, sources);
         if (n > 0)
             n_done =
                 ingest_short(&g->ingest, &l->head->tap.pos, r, n,
                              &l->head->working,
                              g->sockets->entries[sources[0]].transport, now_s);
+        g->n_alone = n_done > 0 ? 0 : INGEST_AHEAD;
     }
     for (uint32_t i = 0; i < n_done; i++)
         st->taken[sources[i]]++;
@@ -174,8 +175,10 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
         ingress_note_offender(g, sources[0]);
     if (n_done > 0)
         return pos + (uint32_t)(r[n_done - 1].next - (uint32_t)pos);
-    if (ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD)
+    if (ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
+        ask_ahead(&l->ring, pos, next, end);
         apply_one(g, st, record, n, next, now_s);
+    }
     return next;
 }
 

@@ -40,8 +40,11 @@ def cpu_ns(pid):
     """Run time of all threads, exact, by the scheduler."""
     total = 0
     for tid in os.listdir("/proc/%d/task" % pid):
-        with open("/proc/%d/task/%s/schedstat" % (pid, tid)) as f:
-            total += int(f.read().split()[0])
+        try:
+            with open("/proc/%d/task/%s/schedstat" % (pid, tid)) as f:
+                total += int(f.read().split()[0])
+        except OSError:
+            pass  # a thread that loaded something is gone
     return total
 
 
