@@ -17,6 +17,7 @@
 #ifndef RETRIEVER_TESTS_SUPPORT_LIVES_H
 #define RETRIEVER_TESTS_SUPPORT_LIVES_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "agent/keeper.h"
@@ -41,6 +42,7 @@ struct lives_script {
 struct lives_shared {
     _Atomic unsigned at_gate;     /* a life waits for the rest of the stream */
     _Atomic unsigned gate_passed; /* the rest was sent */
+    _Atomic uint64_t n_sent;      /* bytes of the intake that were sent whole */
 };
 
 struct lives {
