@@ -33,6 +33,9 @@ def send(n, name="job"):
     s = client()
     for _ in range(n):
         s.send(("%s:1|c" % name).encode())
+def ready():  # a signal between a handler's last look and pause() would be lost
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    print("ready", flush=True)
 """
 
 
@@ -296,12 +299,10 @@ class LastWords(Exec):
     def test_a_burst_after_sigterm(self):
         intake = self.intake()
         agent, rc = self.signalled(
-            "def end(*_):\n"
-            "    send(300)\n"
-            "    os._exit(11)\n"
-            "signal.signal(signal.SIGTERM, end)\n"
-            "print('ready', flush=True)\n"
-            "while True: signal.pause()", intake)
+            "ready()\n"
+            "signal.sigwait([signal.SIGTERM])\n"
+            "send(300)\n"
+            "os._exit(11)", intake)
         self.assertEqual(rc, 11)
         self.assert_all_delivered(agent.receipt())
         self.assert_arrived(intake, 300)
@@ -309,14 +310,12 @@ class LastWords(Exec):
     def test_a_job_that_is_silent_for_two_seconds_after_sigterm(self):
         intake = self.intake()
         agent, rc = self.signalled(
-            "def end(*_):\n"
-            "    time.sleep(2)\n"  # pace: the silence under test
-            "    send(100)\n"
-            "    os._exit(12)\n"
-            "signal.signal(signal.SIGTERM, end)\n"
             "send(10)\n"
-            "print('ready', flush=True)\n"
-            "while True: signal.pause()", intake)
+            "ready()\n"
+            "signal.sigwait([signal.SIGTERM])\n"
+            "time.sleep(2)\n"  # pace: the silence under test
+            "send(100)\n"
+            "os._exit(12)", intake)
         self.assertEqual(rc, 12)
         self.assert_all_delivered(agent.receipt())
         self.assert_arrived(intake, 110)
@@ -325,14 +324,12 @@ class LastWords(Exec):
         intake = self.intake()
         t0 = time.monotonic()
         agent, rc = self.signalled(
-            "def end(*_):\n"
-            "    time.sleep(2.5)\n"  # pace: longer than the budget
-            "    send(100)\n"
-            "    os._exit(13)\n"
-            "signal.signal(signal.SIGTERM, end)\n"
             "send(10)\n"
-            "print('ready', flush=True)\n"
-            "while True: signal.pause()", intake, env={"DD_STOP_TIMEOUT": 1})
+            "ready()\n"
+            "signal.sigwait([signal.SIGTERM])\n"
+            "time.sleep(2.5)\n"  # pace: longer than the budget
+            "send(100)\n"
+            "os._exit(13)", intake, env={"DD_STOP_TIMEOUT": 1})
         self.assertEqual(rc, 13)
         self.assertGreater(time.monotonic() - t0, 2.5)
         self.assert_all_delivered(agent.receipt())
@@ -376,13 +373,13 @@ class Signals(Exec):
     def test_every_signal_reaches_the_job(self):
         code = (
             "import signal, sys\n"
-            "def got(n, _):\n"
-            "    print(n, flush=True)\n"
-            "    if n == signal.SIGTERM: sys.exit(0)\n"
-            "for n in (1, 2, 3, 10, 12, 14, 15, 28, 34, 50):\n"
-            "    signal.signal(n, got)\n"
+            "wanted = (1, 2, 3, 10, 12, 14, 15, 28, 34, 50)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, wanted)\n"
             "print('ready', flush=True)\n"
-            "while True: signal.pause()")
+            "while True:\n"
+            "    n = signal.sigwait(wanted)\n"
+            "    print(int(n), flush=True)\n"
+            "    if n == signal.SIGTERM: sys.exit(0)")
         agent = self.agent("http://127.0.0.1:1", mode="exec", ready=False,
                            job=[PY, "-c", code], stdout=subprocess.PIPE)
         out = agent.proc.stdout
