@@ -14,15 +14,16 @@
 
 _Static_assert(LANDING_SOURCES >= SOCKETS_MAX, "one place for each socket");
 
-#define FDS_KEPT 32 /* for all that is no connection of a client */
-
 static int fd_limit(void)
 {
     struct rlimit lim;
+    unsigned kept;
 
     if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur > INT_MAX)
         return INT_MAX;
-    return (int)lim.rlim_cur - FDS_KEPT;
+    kept = (unsigned)lim.rlim_cur / 4;
+    return (int)lim.rlim_cur -
+           (int)(kept < LANDING_FDS_KEPT ? kept : LANDING_FDS_KEPT);
 }
 
 int ingress_init(struct ingress *g)

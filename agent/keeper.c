@@ -39,7 +39,7 @@
 #define MODULE "keeper"
 /* What a worker opens beside connections of clients: its loops, requests in flight,
  * and what the reader leaves free. */
-#define SPARE_FDS 128
+#define SPARE_FDS (LANDING_FDS_KEPT + 96)
 
 extern char **environ;
 

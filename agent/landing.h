@@ -25,6 +25,9 @@
 #define LANDING_EMPTY (~0u) /* msg_len before the kernel has set it */
 #define LANDING_SLOTS 64
 #define LANDING_SOURCES 32 /* datagram sockets and listeners */
+/* Descriptors that connections of clients leave free, where there are enough:
+ * kernel programs and their maps take some 100, requests and tools the rest. */
+#define LANDING_FDS_KEPT 160u
 #define LANDING_CONTROL_BYTES CMSG_SPACE(sizeof(struct ucred))
 
 /** Datagrams of one recvmmsg call. In shared memory, as is all it points to. */

@@ -19,12 +19,17 @@
 /* A file that is not there will not come; what is short for a moment will. */
 #define MODULE_RETRY_MS 1000u
 #define MODULE_RETRY_MAX_MS 60000u
+/* In a drain it is tried for some 1.5 s: what is short when a stop begins is given
+ * back by then, and a job is not made to wait for what will never load. */
+#define MODULE_RETRY_DRAIN_MS 50u
+#define MODULE_DRAIN_TRIES 6u
 
 static void module_failed(struct forwarder *f, const char *why)
 {
-    uint64_t wait_ms = MODULE_RETRY_MS;
+    uint64_t wait_ms = f->draining ? MODULE_RETRY_DRAIN_MS : MODULE_RETRY_MS;
+    uint32_t n = f->draining ? f->n_drain_failures++ : f->n_module_failures;
 
-    for (uint32_t i = 0; i < f->n_module_failures; i++)
+    for (uint32_t i = 0; i < n; i++)
         wait_ms = wait_ms * 2 < MODULE_RETRY_MAX_MS ? wait_ms * 2
                                                     : MODULE_RETRY_MAX_MS;
     f->module_retry_ns = f->module_fd < 0
@@ -155,6 +160,13 @@ static bool gave_up(const struct forwarder *f)
     return true;
 }
 
+static bool has_no_module(const struct forwarder *f)
+{
+    return f->module_state == MODULE_FAILED &&
+           (f->module_fd < 0 ||
+            f->n_drain_failures >= (f->safe ? 1 : MODULE_DRAIN_TRIES));
+}
+
 /* Nothing is left that another moment could deliver. */
 static bool drained(const struct forwarder *f)
 {
@@ -162,10 +174,10 @@ static bool drained(const struct forwarder *f)
 
     if (f->inflight.n > 0)
         return false;
-    if (f->key.key[0] == '\0' || f->module_state == MODULE_FAILED)
+    if (f->key.key[0] == '\0')
         return true;
     store_stats(f->store, &st);
-    return st.n_payloads == f->n_parked || gave_up(f);
+    return st.n_payloads == f->n_parked || gave_up(f) || has_no_module(f);
 }
 
 static void tell_drained(struct forwarder *f, uint64_t now_ns)
@@ -283,6 +295,9 @@ void forwarder_drain(struct forwarder *f, uint64_t deadline_ns,
         breaker_reset(&f->routes[k].breaker);
     for (int k = 0; k < PAYLOAD_N_KINDS; k++)
         f->routes[k].failed_in_drain = false;
+    f->n_drain_failures = 0;
+    if (f->module_state == MODULE_FAILED && f->module_fd >= 0)
+        f->module_retry_ns = 0;
     forwarder_ring(f);
 }
 

@@ -81,6 +81,7 @@ struct forwarder {
     bool module_retiring; /* and is being closed, for another try */
     uint64_t module_retry_ns;
     uint32_t n_module_failures;
+    uint32_t n_drain_failures; /* of it, in this drain */
     struct http_module module;
     const struct http_ops *ops;
     struct http *http;

@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/base/contract.h"
 
@@ -46,23 +45,11 @@ const struct http_ops *http_module_open(int fd, const char *key_log_file,
     return ops; /* never dlclose()d: TLS libraries keep exit handlers */
 }
 
-/* A worker that begins with few descriptors left shares them with whatever else
- * starts beside it: those that loading needs are free a moment later, and nobody
- * tells when. */
-#define TRIES 10
-#define TRY_NS 30000000
-
 static void *helper(void *arg)
 {
     struct http_module *m = arg;
 
     m->ops = http_module_open(m->fd, m->key_log_file, m->error);
-    for (int i = 0; m->ops == NULL && m->fd >= 0 && i < TRIES; i++) {
-        const struct timespec pause = {.tv_nsec = TRY_NS};
-
-        (void)nanosleep(&pause, NULL);
-        m->ops = http_module_open(m->fd, m->key_log_file, m->error);
-    }
     (void)uv_async_send(&m->bell);
     return NULL;
 }

@@ -32,8 +32,6 @@ ALLOWED = {
         "nothing tells when a sender that was preempted finishes its record",
     ("agent/tapping.c", "clock_nanosleep"):
         "stands for membarrier() where a sandbox refuses it",
-    ("forwarder/http_module.c", "nanosleep"):
-        "nothing tells when descriptors are free again",
     ("agent/send.c", "nanosleep"): "keeps the rate that was asked for",
     ("tests/bpf/test_bpf_starve.c", "clock_nanosleep"):
         "the length of a measurement",

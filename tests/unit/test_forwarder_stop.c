@@ -6,7 +6,9 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "agent/base/log.h"
 #include "tests/support/forwarder_rig.h"
@@ -66,6 +68,28 @@ static void a_safe_drain_ends_with_the_first_failure(void **state)
     forwarder_set_safe(f->f);
     stub_run_until(&f->loop, &f->idle, 10000);
     assert_int_equal(store_counts(f->s)->delivered, 1000);
+}
+
+/* No descriptor was free when it was to be loaded; the stop frees some. */
+static void a_drain_tries_a_module_that_failed_again(void **state)
+{
+    struct rig *f = *state;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int good = f->module;
+
+    f->module = fcntl(null, F_DUPFD_CLOEXEC, 610);
+    close(null);
+    rig_start(f);
+    rig_put(f, 'a');
+    while (!rig_stats(f).failing)
+        stub_run_for(&f->loop, 5);
+    rig_drain_for(f, 60000);
+    stub_run_for(&f->loop, 20); /* it fails again, at once */
+    assert_false(f->idle);
+    assert_true(dup2(good, f->module) == f->module);
+    close(good);
+    stub_run_until(&f->loop, &f->idle, 900); /* not the second of other times */
+    assert_int_equal(store_counts(f->s)->delivered, 10);
 }
 
 static void a_drain_waits_for_what_is_in_flight(void **state)
@@ -314,6 +338,7 @@ int main(void)
         TEST(a_drain_ends_when_the_last_payload_is_settled),
         TEST(an_empty_drain_ends_from_the_loop),
         TEST(a_safe_drain_ends_with_the_first_failure),
+        TEST(a_drain_tries_a_module_that_failed_again),
         TEST(a_drain_waits_for_what_is_in_flight),
         TEST(a_drain_at_its_deadline_leaves_the_stalled_in_the_store),
         TEST(a_drain_tries_blocked_routes_again_at_once),
