@@ -84,7 +84,8 @@ static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
         uint64_t next;
         uint32_t bytes;
 
-        if (ring_at(&g->landing->ring, pos, &p, &bytes, &next) != RING_RECORD)
+        if (ring_before(&g->landing->ring, end, pos, &p, &bytes, &next) !=
+            RING_RECORD)
             break;
         ask_ahead(&g->landing->ring, pos, next, end);
         record = p;
@@ -175,7 +176,7 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
         ingress_note_offender(g, sources[0]);
     if (n_done > 0)
         return pos + (uint32_t)(r[n_done - 1].next - (uint32_t)pos);
-    if (ring_at(&l->ring, pos, &record, &n, &next) == RING_RECORD) {
+    if (ring_before(&l->ring, end, pos, &record, &n, &next) == RING_RECORD) {
         ask_ahead(&l->ring, pos, next, end);
         apply_one(g, st, record, n, next, now_s);
     }
@@ -232,8 +233,8 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
         return 0;
     l->head->working = l->head->tap.pos.record;
     l->head->applying = LANDING_TAP;
-    while (pos < end &&
-           (rc = ring_at(&l->ring, pos, &record, &n, &next)) == RING_RECORD) {
+    while (pos < end && (rc = ring_before(&l->ring, end, pos, &record, &n,
+                                          &next)) == RING_RECORD) {
         if (st.n == 0) {
             now_s = ingress_now_s(g);
             ingress_touch(g);

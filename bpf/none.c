@@ -104,22 +104,6 @@ void ring_close(struct ring *r, bool keep_maps)
     (void)keep_maps;
 }
 
-enum ring_rc ring_at(const struct ring *r, uint64_t pos, const void **record,
-                     uint32_t *n, uint64_t *next)
-{
-    (void)r;
-    (void)record;
-    (void)n;
-    *next = pos;
-    return RING_EMPTY;
-}
-
-uint64_t ring_end(const struct ring *r)
-{
-    (void)r;
-    return 0;
-}
-
 void ring_consumed(struct ring *r, uint64_t pos)
 {
     (void)r;

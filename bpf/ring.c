@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Format of the ring: linux/kernel/bpf/ringbuf.c (the uapi constants name it): 8
- * bytes of header before each record, of which the first 4 are its length and two
- * flags, positions rounded up to 8.
- *
  * The kernel reports a ring as readable as long as there is anything in it, which
  * would make a reader that comes by a timer spin. So it waits for an inner epoll
  * that reports edges: what a program asked to be woken for, nothing else.
@@ -170,11 +166,6 @@ void ring_close(struct ring *r, bool keep_maps)
 
 /* ---- Records ------------------------------------------------------------ */
 
-uint64_t ring_end(const struct ring *r)
-{
-    return __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
-}
-
 uint64_t ring_begin(const struct ring *r)
 {
     return __atomic_load_n(r->consumer, __ATOMIC_RELAXED);
@@ -183,36 +174,6 @@ uint64_t ring_begin(const struct ring *r)
 void ring_consumed(struct ring *r, uint64_t pos)
 {
     __atomic_store_n(r->consumer, pos, __ATOMIC_RELEASE);
-}
-
-enum ring_rc ring_at(const struct ring *r, uint64_t pos, const void **record,
-                     uint32_t *n, uint64_t *next)
-{
-    uint64_t end = ring_end(r);
-
-    while (pos < end) {
-        const unsigned char *at = r->data + (pos & (r->n_bytes - 1));
-        uint32_t word = __atomic_load_n((const uint32_t *)(const void *)at,
-                                        __ATOMIC_ACQUIRE);
-        uint32_t bytes =
-            word & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
-        uint64_t behind =
-            pos + ((uint64_t)bytes + BPF_RINGBUF_HDR_SZ + 7) / 8 * 8;
-
-        if (behind > end) /* no program writes such a thing */
-            break;
-        *next = behind;
-        if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
-            return RING_BUSY;
-        if ((word & BPF_RINGBUF_DISCARD_BIT) == 0) {
-            *record = at + BPF_RINGBUF_HDR_SZ;
-            *n = bytes;
-            return RING_RECORD;
-        }
-        pos = behind;
-    }
-    *next = pos;
-    return RING_EMPTY;
 }
 
 /* ---- Waiting ------------------------------------------------------------ */

@@ -13,6 +13,10 @@
  * the second it comes by once more, since a program that read the old mode wakes
  * nobody.
  *
+ * Format: linux/kernel/bpf/ringbuf.c (the uapi constants name it): 8 bytes of header
+ * before each record, of which the first 4 are its length and two flags, positions
+ * rounded up to 8.
+ *
  * Thread:  one reader, for every call but ring_create().
  * Memory:  the ring's, in the kernel; mapped twice, as its pages wrap around.
  * Promise: what a map contains is not trusted with more than its length: a record
@@ -21,6 +25,7 @@
 #ifndef RETRIEVER_BPF_RING_H
 #define RETRIEVER_BPF_RING_H
 
+#include <linux/bpf.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -64,14 +69,52 @@ enum ring_rc {
     RING_BUSY /* a program is still writing it */
 };
 
-/** The record at @pos. RING_RECORD: *record, *n; *next is the position behind it.
- *  RING_BUSY: *next is set, too. Records that a program withdrew are stepped
- *  over. */
-enum ring_rc ring_at(const struct ring *r, uint64_t pos, const void **record,
-                     uint32_t *n, uint64_t *next);
+/** As far as records are reserved. Each call may have to fetch what another CPU
+ *  writes with each record. */
+static inline uint64_t ring_end(const struct ring *r)
+{
+    return __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
+}
 
-/** As far as records are reserved. */
-uint64_t ring_end(const struct ring *r);
+/** The record at @pos, of those before @end, which ring_end() gave. RING_RECORD:
+ *  *record, *n; *next is the position behind it. RING_BUSY: *next is set, too.
+ *  Records that a program withdrew are stepped over. */
+static inline enum ring_rc ring_before(const struct ring *r, uint64_t end,
+                                       uint64_t pos, const void **record,
+                                       uint32_t *n, uint64_t *next)
+{
+    while (pos < end) {
+        const unsigned char *at = r->data + (pos & (r->n_bytes - 1));
+        uint32_t word = __atomic_load_n((const uint32_t *)(const void *)at,
+                                        __ATOMIC_ACQUIRE);
+        uint32_t bytes =
+            word & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
+        uint64_t behind =
+            pos + ((uint64_t)bytes + BPF_RINGBUF_HDR_SZ + 7) / 8 * 8;
+
+        if (behind > end) /* no program writes such a thing */
+            break;
+        *next = behind;
+        if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
+            return RING_BUSY;
+        if ((word & BPF_RINGBUF_DISCARD_BIT) == 0) {
+            *record = at + BPF_RINGBUF_HDR_SZ;
+            *n = bytes;
+            return RING_RECORD;
+        }
+        pos = behind;
+    }
+    *next = pos;
+    return RING_EMPTY;
+}
+
+/** The same, of all that there are. */
+static inline enum ring_rc ring_at(const struct ring *r, uint64_t pos,
+                                   const void **record, uint32_t *n,
+                                   uint64_t *next)
+{
+    return ring_before(r, ring_end(r), pos, record, n, next);
+}
 
 /** Everything before @pos may be overwritten. */
 void ring_consumed(struct ring *r, uint64_t pos);

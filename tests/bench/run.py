@@ -209,4 +209,5 @@ def main():
             compare(kind, pack, args, 10000)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -58,12 +58,13 @@ static int open_uds(const char *path)
 static uint64_t take(struct ring *r)
 {
     uint64_t pos = ring_begin(r);
+    uint64_t end = ring_end(r);
     const void *record;
     uint64_t n_taken = 0;
     uint64_t next;
     uint32_t n;
 
-    while (ring_at(r, pos, &record, &n, &next) == RING_RECORD) {
+    while (ring_before(r, end, pos, &record, &n, &next) == RING_RECORD) {
         n_bytes += ((const struct tap_record *)record)->n_bytes;
         pos = next;
         if (++n_taken % 128 == 0)

@@ -93,7 +93,7 @@ static void assert_in_ring(struct fixture *f, uint32_t socket_id,
                            const void *bytes, uint32_t n)
 {
     const struct tap_record *r;
-    const void *record;
+    const void *record = NULL;
     uint64_t next;
     uint32_t len;
 
@@ -110,7 +110,7 @@ static void assert_in_ring(struct fixture *f, uint32_t socket_id,
 
 static void assert_ring_empty(struct fixture *f)
 {
-    const void *record;
+    const void *record = NULL;
     uint64_t next;
     uint32_t len;
 
@@ -205,7 +205,7 @@ static void the_sender_is_known(void **state)
 {
     struct fixture *f = *state;
     const struct tap_record *r;
-    const void *record;
+    const void *record = NULL;
     uint64_t next;
     uint32_t len;
 
