@@ -52,14 +52,13 @@ double rated_value(double v, double rate);
 
 /** What cell_add() does for nearly every line: one value for a counter or gauge
  *  that has its cell. false: it is something else, nothing was done. */
-static inline bool cell_add_plain(struct agg *a, struct context *c,
-                                  const struct sample *s)
+static inline bool cell_add_plain(struct agg *a, struct context *c, double v,
+                                  double rate)
 {
     struct cell_small *cell = block_at(a, c->cell);
-    double v = s->values[0];
 
     if (c->chain != a->head->open.id || c->kind > KIND_GAUGE ||
-        (c->flags & CONTEXT_OVERFLOW) != 0 || s->bad_rate)
+        (c->flags & CONTEXT_OVERFLOW) != 0)
         return false;
     region_save(a->r, cell, sizeof(*cell));
     cell->n++;
@@ -67,7 +66,7 @@ static inline bool cell_add_plain(struct agg *a, struct context *c,
         cell->value = v;
     else
         sum_add(&cell->value, &cell->comp,
-                s->rate == 1.0 ? v : rated_value(v, s->rate));
+                rate == 1.0 ? v : rated_value(v, rate));
     a->pending_aggregated++;
     return true;
 }

@@ -192,14 +192,14 @@ static enum dsd_result parse_values(struct dsd_parser *p, const char *at,
 }
 
 /* The Agent takes any number; one that is no rate counts as 1 here. */
-static bool parse_rate(struct sample *s, struct view v)
+bool dsd_parse_rate(double *rate, bool *bad, struct view v)
 {
-    double rate = 0;
+    double x = 0;
 
-    if (number_parse(&rate, v.p, v.n) == NUMBER_BAD)
+    if (number_parse(&x, v.p, v.n) == NUMBER_BAD)
         return false;
-    s->bad_rate = !(rate > 0 && rate <= 1); /* also inf and nan */
-    s->rate = s->bad_rate ? 1 : rate;
+    *bad = !(x > 0 && x <= 1); /* also inf and nan */
+    *rate = *bad ? 1 : x;
     return true;
 }
 
@@ -213,7 +213,7 @@ static inline enum dsd_result metric_field(const struct dsd_parser_opts *opts,
         s->tags = without(f, 1);
         break;
     case '@':
-        if (!parse_rate(s, without(f, 1)))
+        if (!dsd_parse_rate(&s->rate, &s->bad_rate, without(f, 1)))
             return DSD_PARSE_RATE;
         break;
     case 'T':
@@ -468,102 +468,4 @@ enum dsd_result dsd_parse(struct dsd_parser *p, const char *line, size_t n)
             return parse_check(p, c);
     }
     return parse_metric(p, c);
-}
-
-/* ---- Ahead ------------------------------------------------------------- */
-
-/* The bits of what lies at @at, which is shorter than SCAN_BYTES. */
-static __attribute__((noinline)) void scan_short(const struct dsd_parser *p,
-                                                 struct scan *bits,
-                                                 const char *at, size_t n)
-{
-    char copy[SCAN_BYTES];
-
-    memcpy(copy, at, n);
-    memset(copy + n, 0, sizeof(copy) - n);
-    p->scan(bits, copy);
-}
-
-/* One to 15 digits: the usual value, exact. */
-static inline bool short_int(double *out, const char *p, const char *end)
-{
-    int64_t m = 0;
-
-    if (end - p > 15)
-        return false;
-    do {
-        unsigned digit = (unsigned)(unsigned char)*p - '0';
-
-        if (digit > 9)
-            return false;
-        m = m * 10 + digit;
-    } while (++p < end);
-    *out = (double)m;
-    return true;
-}
-
-/* Name, type and value: the segments before and behind the '|' at @bar. Returns
- * where the third one begins; 0: not a plain metric. */
-static inline uint32_t ahead_head(struct dsd_ahead *out, uint64_t colons,
-                                  uint32_t bar, const char *at, uint32_t n)
-{
-    struct sample *s = &out->sample;
-    uint32_t colon = colons != 0 ? (uint32_t)__builtin_ctzll(colons) : 0;
-    struct cursor c = {.p = at + bar + 1, .end = at + n};
-    const char *v = at + colon + 1;
-
-    if (colon == 0 || colon + 1 >= bar || at[0] == '_' ||
-        !take_type(&s->type, &c))
-        return 0;
-    s->name = view_of(at, at + colon);
-    if (s->type == METRIC_SET)
-        s->member = view_of(v, at + bar);
-    else if (!short_int(&out->value, v, at + bar) &&
-             (number_parse_next(&out->value, &v, at + bar) != NUMBER_OK ||
-              v != at + bar))
-        return 0;
-    return (uint32_t)(c.p - at);
-}
-
-bool dsd_parse_ahead(const struct dsd_parser *p, struct dsd_ahead *out,
-                     const char *at, const char *end)
-{
-    size_t left = (size_t)(end - at);
-    struct sample *s = &out->sample;
-    struct scan bits;
-    uint32_t n, bar, i;
-
-    if (__builtin_expect(left >= SCAN_BYTES, 1))
-        p->scan(&bits, at);
-    else
-        scan_short(p, &bits, at, left);
-    n = scan_next(bits.lf, 0);
-    out->has_lf = n < SCAN_BYTES;
-    if (!out->has_lf) {
-        if (left >= SCAN_BYTES)
-            return false;
-        n = (uint32_t)left;
-    }
-    out->n_bytes = n + out->has_lf;
-    if (n > 0 && at[n - 1] == '\r')
-        n--;
-    bar = scan_next(bits.bar, 0);
-    if (bar >= n)
-        return false;
-    reset_sample(s, (struct view){.p = NULL, .n = 0});
-    i = ahead_head(out, bits.colon, bar, at, n);
-    if (i == 0)
-        return false;
-    s->values = &out->value;
-    s->n_values = 1;
-    while (i < n) {
-        uint32_t stop = scan_next(bits.bar, i);
-
-        if (stop > n)
-            stop = n;
-        if (metric_field(&p->opts, s, view_of(at + i, at + stop)) != DSD_METRIC)
-            return false;
-        i = stop + 1;
-    }
-    return s->ts_s == 0;
 }

@@ -62,8 +62,8 @@ struct dsd_parser {
     struct dsd_parser_opts opts;
     double *values;
     uint32_t max_values;
-    scan_fn *scan;
-    union { /* the result of the last dsd_parse() */
+    scan_fn *scan; /* dsd_ahead() */
+    union {        /* the result of the last dsd_parse() */
         struct sample sample;
         struct event event;
         struct check check;
@@ -85,18 +85,7 @@ void dsd_parser_fini(struct dsd_parser *p);
  *  to DSD_PARSE_VALUE. */
 enum dsd_result dsd_parse(struct dsd_parser *p, const char *line, size_t n);
 
-/** A line read ahead of its turn: it stays valid when further ones are parsed. */
-struct dsd_ahead {
-    struct sample sample; /* one value, no timestamp */
-    double value;
-    uint32_t n_bytes; /* of the line, with its LF */
-    bool has_lf;
-};
-
-/** The line at @at, which ends at its LF or at @end, if it is what nearly all
- *  lines are: a short metric with one value. The sample is what dsd_parse() would
- *  give. false: it is something else, or too long, or faulty; dsd_parse() knows. */
-bool dsd_parse_ahead(const struct dsd_parser *p, struct dsd_ahead *out,
-                     const char *at, const char *end);
+/** The @ field. false: no number at all (both untouched). */
+bool dsd_parse_rate(double *rate, bool *bad, struct view v);
 
 #endif

@@ -43,6 +43,9 @@ static inline struct hash128 hash_mix(struct hash128 x, struct hash128 y)
  * each 16 bytes the other way round. Name and tags go through in one run, which takes half
  * the instructions of two XXH3 hashes and their mix.
  */
+#define HASH_INLINE                                                            \
+    inline __attribute__((always_inline)) /* lanes in registers */
+
 struct hash_lanes {
     uint64_t lo, hi;
     uint64_t key_lo, key_hi;
@@ -78,7 +81,8 @@ static inline void hash_step(struct hash_lanes *h, uint64_t x, uint64_t y)
 }
 
 /* The length goes in first: what is read twice below cannot look like more. */
-static inline void hash_run(struct hash_lanes *h, const char *p, uint32_t n)
+static HASH_INLINE void hash_run(struct hash_lanes *h, const char *p,
+                                 uint32_t n)
 {
     const char *end = p + n;
 
@@ -114,10 +118,7 @@ static inline struct hash128 hash_spelling(struct view name, struct view tags,
     hash_run(&h, name.p, name.n);
     if (tags.n > 0)
         hash_run(&h, tags.p, tags.n);
-    return (struct hash128){hash_fold(h.lo ^ 0x8ebc6af09c88c6e3ULL,
-                                      h.hi ^ h.key_lo),
-                            hash_fold(h.hi ^ 0x589965cc75374cc3ULL,
-                                      h.lo ^ h.key_hi)};
+    return (struct hash128){h.lo, h.hi};
 }
 
 static inline uint64_t hash_u64(uint64_t x)

@@ -73,9 +73,9 @@ static void set_values_done(struct ingest *in, const struct ingest_pos *pos,
     *part = (struct agg_partial){n > 0 ? pos : NULL, pos->record, offset, n};
 }
 
-static bool is_filtered(const struct ingest *in, const struct sample *s)
+static bool is_filtered(const struct ingest *in, unsigned type)
 {
-    return s->type == METRIC_DISTRIBUTION ? in->drop_sketches : in->drop_series;
+    return type == METRIC_DISTRIBUTION ? in->drop_sketches : in->drop_series;
 }
 
 /* Keep the line for the log, one per reason and minute: who sends it can mend
@@ -104,7 +104,7 @@ static uint32_t metric(struct ingest *in, struct stretch *st, const char *p,
     uint32_t left = s.n_values - from;
     enum dsd_result r;
 
-    if (is_filtered(in, &s)) {
+    if (is_filtered(in, s.type)) {
         st->n_received += left;
         count(in, &agg_counts(in->agg)->filtered[FILTER_DISABLED], left);
         return 0;
@@ -198,6 +198,7 @@ static void last_line(struct ingest *in, struct stretch *st, const char *p,
         *from = line(in, st, p, n, *from);
 }
 
+/* A group of plain lines fits behind it: those save a cell of 32 bytes each. */
 static bool is_full(const struct ingest *in, const struct stretch *st)
 {
     return st->n_lines >= LINES_PER_COMMIT ||
@@ -214,23 +215,27 @@ struct group {
     struct context *context[INGEST_AHEAD];
 };
 
+/* The next line of the group: false when it is none for it. */
+static INLINE bool read_line(struct ingest *in, struct group *g, const char *p,
+                             const char *end, bool may_end_bare)
+{
+    struct dsd_ahead *d = &in->ahead[g->n];
+
+    if (!dsd_ahead(&in->parser, d, p, end) || (!d->has_lf && !may_end_bare))
+        return false;
+    g->hash[g->n] = context_hash(in->agg, d->name, d->tags, d->type);
+    __builtin_prefetch(context_slot(in->agg, g->hash[g->n]));
+    return true;
+}
+
 /* Parse usual lines from @p on; a line without LF only where that is allowed. */
 static void read_group(struct ingest *in, struct group *g, const char *p,
                        const char *end, bool may_end_bare)
 {
     g->n = 0;
-    while (g->n < INGEST_AHEAD && p < end) {
-        struct dsd_ahead *d = &in->ahead[g->n];
-
-        if (!dsd_parse_ahead(&in->parser, d, p, end) ||
-            (!d->has_lf && !may_end_bare))
-            return;
-        p += d->n_bytes;
-        g->hash[g->n] = context_hash(in->agg, d->sample.name, d->sample.tags,
-                                     d->sample.type);
-        __builtin_prefetch(context_slot(in->agg, g->hash[g->n]));
-        g->n++;
-    }
+    while (g->n < INGEST_AHEAD && p < end &&
+           read_line(in, g, p, end, may_end_bare))
+        p += in->ahead[g->n++].n_bytes;
 }
 
 static INLINE void find_group(struct ingest *in, struct group *g)
@@ -246,22 +251,25 @@ static INLINE void find_group(struct ingest *in, struct group *g)
     }
 }
 
-static INLINE void apply_one(struct ingest *in, struct stretch *st,
-                             const char *p, const struct dsd_ahead *d,
-                             struct context *c)
+/* false: it took the long way, which may have filled the stretch. */
+static INLINE bool apply_one(struct ingest *in, const char *p,
+                             const struct dsd_ahead *d, struct context *c)
 {
+    struct sample s;
     enum dsd_result r;
 
-    st->n_received++;
-    if (__builtin_expect(is_filtered(in, &d->sample), 0)) {
+    if (__builtin_expect(is_filtered(in, d->type), 0)) {
         count(in, &agg_counts(in->agg)->filtered[FILTER_DISABLED], 1);
-        return;
+        return true;
     }
-    if (c != NULL && cell_add_plain(in->agg, c, &d->sample))
-        return;
-    r = agg_sample_of(in->agg, &d->sample, c);
+    if (__builtin_expect(c != NULL && !d->bad_rate, 1) &&
+        cell_add_plain(in->agg, c, d->value, d->rate))
+        return true;
+    s = dsd_ahead_sample(d);
+    r = agg_sample_of(in->agg, &s, c);
     if (__builtin_expect(r != DSD_METRIC, 0))
         name_offender(in, r, p, d->n_bytes - d->has_lf);
+    return false;
 }
 
 /* Applies lines of the group until the stretch is full. Returns their bytes. */
@@ -269,12 +277,16 @@ static size_t apply_group(struct ingest *in, struct stretch *st,
                           const struct group *g, const char *p)
 {
     const char *from = p;
+    bool full = false;
+    uint32_t i;
 
-    for (uint32_t i = 0; i < g->n && (i == 0 || !is_full(in, st)); i++) {
-        apply_one(in, st, p, &in->ahead[i], g->context[i]);
-        st->n_lines++;
+    for (i = 0; i < g->n && !full; i++) {
+        full =
+            !apply_one(in, p, &in->ahead[i], g->context[i]) && is_full(in, st);
         p += in->ahead[i].n_bytes;
     }
+    st->n_lines += i;
+    st->n_received += i;
     return (size_t)(p - from);
 }
 
@@ -349,19 +361,13 @@ static void read_records(struct ingest *in, struct group *g,
                          const struct ingest_record *r, uint32_t n,
                          uint32_t *working, bool may_end_bare)
 {
-    g->n = 0;
-    while (g->n < n) {
+    for (g->n = 0; g->n < n; g->n++) {
         const struct ingest_record *at = &r[g->n];
-        struct dsd_ahead *d = &in->ahead[g->n];
 
         *working = at->record;
-        if (!dsd_parse_ahead(&in->parser, d, at->packet, at->packet + at->n) ||
-            d->n_bytes != at->n || (!d->has_lf && !may_end_bare))
+        if (!read_line(in, g, at->packet, at->packet + at->n, may_end_bare) ||
+            in->ahead[g->n].n_bytes != at->n)
             return;
-        g->hash[g->n] = context_hash(in->agg, d->sample.name, d->sample.tags,
-                                     d->sample.type);
-        __builtin_prefetch(context_slot(in->agg, g->hash[g->n]));
-        g->n++;
     }
 }
 
@@ -371,6 +377,7 @@ uint32_t ingest_short(struct ingest *in, struct ingest_pos *pos,
 {
     struct stretch st = {0};
     struct group g;
+    bool full = false;
     uint32_t i;
 
     if (pos->offset != 0 || values_done(in, pos) > 0)
@@ -382,13 +389,13 @@ uint32_t ingest_short(struct ingest *in, struct ingest_pos *pos,
     if (g.n == 0)
         return 0;
     find_group(in, &g);
-    for (i = 0; i < g.n && (i == 0 || !is_full(in, &st)); i++) {
+    for (i = 0; i < g.n && !full; i++) {
         *working = r[i].record;
-        apply_one(in, &st, r[i].packet, &in->ahead[i], g.context[i]);
-        st.n_lines++;
-        st.n_datagrams++;
+        full = !apply_one(in, r[i].packet, &in->ahead[i], g.context[i]) &&
+               is_full(in, &st);
         st.n_bytes += r[i].n;
     }
+    st.n_received = st.n_datagrams = i;
     set_values_done(in, pos, 0, 0);
     commit(in, &st, t, pos, (struct ingest_pos){r[i - 1].next, 0});
     return i;

@@ -12,6 +12,7 @@
 #define RETRIEVER_AGGREGATOR_INGEST_H
 
 #include "aggregator/agg.h"
+#include "aggregator/dsd_ahead.h"
 
 /** Where a source stands, in memory shared between workers: which record is
  *  next (slot number, or byte in a stream buffer) and how much of that record's

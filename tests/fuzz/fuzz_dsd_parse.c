@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aggregator/dsd_parse.h"
+#include "aggregator/dsd_ahead.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -142,21 +142,17 @@ static void check_ahead(const struct dsd_parser *p, enum dsd_result rc)
     struct dsd_ahead d;
 
     memset(&d, 0, sizeof(d));
-    if (line_n == 0 || !dsd_parse_ahead(p, &d, line, line + line_n))
+    if (line_n == 0 || !dsd_ahead(p, &d, line, line + line_n))
         return;
     CHECK(rc == DSD_METRIC && s->n_values == 1 && s->ts_s == 0);
-    CHECK(d.n_bytes == line_n && !d.has_lf && d.sample.n_values == 1);
-    CHECK(same_view(d.sample.name, s->name));
-    CHECK(same_view(d.sample.tags, s->tags));
-    CHECK(same_view(d.sample.local_data, s->local_data));
-    CHECK(same_view(d.sample.external_data, s->external_data));
-    CHECK(same_view(d.sample.cardinality, s->cardinality));
-    CHECK(d.sample.type == s->type && d.sample.ts_s == 0);
-    CHECK(d.sample.rate == s->rate && d.sample.bad_rate == s->bad_rate);
+    CHECK(d.n_bytes == line_n && !d.has_lf && d.type == s->type);
+    CHECK(same_view(d.name, s->name) && same_view(d.tags, s->tags));
+    CHECK(s->local_data.n + s->external_data.n + s->cardinality.n == 0);
+    CHECK(d.rate == s->rate && d.bad_rate == s->bad_rate);
     if (s->type == METRIC_SET)
-        CHECK(same_view(d.sample.member, s->member));
+        CHECK(same_view(d.member, s->member));
     else
-        CHECK(memcmp(d.sample.values, s->values, sizeof(double)) == 0);
+        CHECK(memcmp(&d.value, s->values, sizeof(double)) == 0);
 }
 
 static void run_line(struct dsd_parser *p, const uint8_t *bytes, size_t n)

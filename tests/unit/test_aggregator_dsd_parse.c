@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "aggregator/dsd_parse.h"
+#include "aggregator/dsd_ahead.h"
 
 #define MAX_LINE 8192
 
@@ -137,6 +137,13 @@ static void put_check(struct text *t, const struct check *k)
     put_origin(t, k->local_data, k->external_data, k->cardinality);
 }
 
+static void put_ahead(struct text *t, const struct dsd_ahead *d)
+{
+    const struct sample s = dsd_ahead_sample(d);
+
+    put_metric(t, &s);
+}
+
 /* What is read ahead is what dsd_parse() gave, alone and before other lines. */
 static void check_ahead(const struct dsd_parser *p, const char *line, size_t n,
                         enum dsd_result rc)
@@ -148,10 +155,10 @@ static void check_ahead(const struct dsd_parser *p, const char *line, size_t n,
     memset(&d, 0, sizeof(d));
     if (rc == DSD_METRIC)
         put_metric(&want, &p->sample);
-    if (n > 0 && dsd_parse_ahead(p, &d, line, line + n)) {
+    if (n > 0 && dsd_ahead(p, &d, line, line + n)) {
         struct text got = {.n = 0};
 
-        put_metric(&got, &d.sample);
+        put_ahead(&got, &d);
         assert_string_equal(got.p, want.p);
         assert_int_equal(d.n_bytes, n);
         assert_false(d.has_lf);
@@ -161,10 +168,10 @@ static void check_ahead(const struct dsd_parser *p, const char *line, size_t n,
     memset(packet, '|', sizeof(packet));
     memcpy(packet, line, n);
     packet[n] = '\n';
-    if (dsd_parse_ahead(p, &d, packet, packet + sizeof(packet))) {
+    if (dsd_ahead(p, &d, packet, packet + sizeof(packet))) {
         struct text got = {.n = 0};
 
-        put_metric(&got, &d.sample);
+        put_ahead(&got, &d);
         assert_string_equal(got.p, want.p);
         assert_int_equal(d.n_bytes, n + 1);
         assert_true(d.has_lf);
@@ -197,11 +204,10 @@ static void usual_lines_are_read_ahead(void **state)
     memset(&d, 0, sizeof(d));
     assert_int_equal(dsd_parser_init(&p, &opts), 0);
     for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++)
-        assert_true(
-            dsd_parse_ahead(&p, &d, usual[i], usual[i] + strlen(usual[i])));
+        assert_true(dsd_ahead(&p, &d, usual[i], usual[i] + strlen(usual[i])));
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         assert_false(
-            dsd_parse_ahead(&p, &d, others[i], others[i] + strlen(others[i])));
+            dsd_ahead(&p, &d, others[i], others[i] + strlen(others[i])));
     dsd_parser_fini(&p);
 }
 
