@@ -112,14 +112,16 @@ static struct view tags_of(struct ingress *g, uint32_t sender)
 /* Slots from the position on that hold a datagram which the kernel did not cut, of
  * one sender if that has tags, which are set. */
 static uint32_t list_slots(struct ingress *g,
-                           struct ingest_record r[INGEST_AHEAD])
+                           struct dsd_packet r[DSD_AHEAD_LINES])
 {
     const struct landing_batch *b = g->landing->batch;
     struct view tags = {0};
     uint32_t first = 0;
+    uint32_t n_bytes = 0;
     uint32_t n = 0;
 
-    for (uint32_t i = b->pos.record; i < LANDING_SLOTS && n < INGEST_AHEAD;
+    for (uint32_t i = b->pos.record;
+         i < LANDING_SLOTS && n < DSD_AHEAD_LINES && n_bytes < DSD_AHEAD_BYTES;
          i++) {
         if (b->msgs[i].msg_len == LANDING_EMPTY ||
             (b->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) != 0)
@@ -136,12 +138,13 @@ static uint32_t list_slots(struct ingress *g,
                 agg_set_origin(g->ingest.agg, tags);
             }
         }
-        r[n++] = (struct ingest_record){
-            .packet = (const char *)landing_slot(g->landing, i),
+        r[n++] = (struct dsd_packet){
+            .p = (const char *)landing_slot(g->landing, i),
             .n = b->msgs[i].msg_len,
             .record = i,
             .next = i + 1,
         };
+        n_bytes += b->msgs[i].msg_len;
     }
     return n;
 }
@@ -182,13 +185,13 @@ static void apply_batch(struct ingress *g)
     l->head->applying = LANDING_BATCH;
     while (b->pos.record < LANDING_SLOTS &&
            b->msgs[b->pos.record].msg_len != LANDING_EMPTY) {
-        struct ingest_record r[INGEST_AHEAD];
+        struct dsd_packet r[DSD_AHEAD_LINES];
         uint32_t n = 0;
 
         if (ingress_may_group(g)) {
-            n = ingest_short(&g->ingest, &b->pos, r, list_slots(g, r),
-                             &l->head->working, t, now_s);
-            g->n_alone = n > 0 ? 0 : INGEST_AHEAD;
+            n = ingest_datagrams(&g->ingest, &b->pos, r, list_slots(g, r),
+                                 &l->head->working, t, now_s);
+            g->n_alone = n > 0 ? 0 : DSD_AHEAD_LINES;
         }
         if (n == 0)
             apply_slot(g, t, now_s);

@@ -31,6 +31,11 @@ uint32_t ingress_socket_id(const struct socket_entry *e)
     return (uint32_t)st.st_ino;
 }
 
+static inline bool is_record(const struct tap_record *r, uint32_t n)
+{
+    return n >= sizeof(*r) && r->n_bytes <= n - sizeof(*r);
+}
+
 /* The socket that the record came to; SOCKETS_MAX when it is none of ours, or the
  * record none of our programs'. */
 static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
@@ -38,7 +43,7 @@ static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
 {
     uint32_t i = 0;
 
-    if (n < sizeof(*r) || r->n_bytes > n - sizeof(*r) || r->socket == 0)
+    if (!is_record(r, n) || r->socket == 0)
         return SOCKETS_MAX;
     while (i < g->sockets->n && g->socket_ids[i] != r->socket)
         i++;
@@ -68,49 +73,50 @@ static struct view tags_of(struct ingress *g, const struct tap_record *r,
     return origin_tags(&g->origin, PROCTAGS_TGID, r->tgid);
 }
 
-/* Records from @pos on that have one transport, and one sender if that has tags,
- * which are set. Returns how many. */
-static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
-                     struct ingest_record r[INGEST_AHEAD],
-                     uint32_t sources[INGEST_AHEAD])
+/* May the record @r stand in one group with those of @tgid, which has these tags? */
+static bool is_alike(struct ingress *g, const struct tap_record *r,
+                     uint32_t source, uint32_t tgid, struct view tags)
 {
+    return r->tgid == tgid || (tags.n == 0 && tags_of(g, r, source).n == 0);
+}
+
+/* Records from @pos on of one socket, and of one sender if that has tags, which are
+ * set. Returns how many. */
+static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
+                     struct dsd_packet p[DSD_AHEAD_LINES], uint32_t *source)
+{
+    const struct ring *ring = &g->landing->ring;
+    const struct tap_record *first = NULL;
     struct view tags = {0};
-    uint32_t tgid = 0;
+    uint32_t n_bytes = 0;
     uint32_t n = 0;
 
-    while (n < INGEST_AHEAD && pos < end) {
-        const struct tap_record *record;
-        const void *p;
+    while (n < DSD_AHEAD_LINES && n_bytes < DSD_AHEAD_BYTES && pos < end) {
+        const struct tap_record *r;
+        const void *record;
         uint64_t next;
         uint32_t bytes;
 
-        if (ring_before(&g->landing->ring, end, pos, &p, &bytes, &next) !=
-            RING_RECORD)
+        if (ring_before(ring, end, pos, &record, &bytes, &next) != RING_RECORD)
             break;
-        ask_ahead(&g->landing->ring, pos, next, end);
-        record = p;
-        sources[n] = source_of(g, record, bytes);
-        if (sources[n] == SOCKETS_MAX ||
-            (n > 0 && sources[n] != sources[0] &&
-             g->sockets->entries[sources[n]].transport !=
-                 g->sockets->entries[sources[0]].transport))
-            break;
-        if (n > 0 && record->tgid != tgid && tags.n > 0)
-            break;
-        if (n == 0) {
-            tgid = record->tgid;
-            tags = tags_of(g, record, sources[n]);
+        ask_ahead(ring, pos, next, end);
+        r = record;
+        if (first == NULL) {
+            *source = source_of(g, r, bytes);
+            if (*source == SOCKETS_MAX)
+                break;
+            first = r;
+            tags = tags_of(g, r, *source);
             agg_set_origin(g->ingest.agg, tags);
-        } else if (record->tgid != tgid &&
-                   tags_of(g, record, sources[n]).n > 0) {
+        } else if (!is_record(r, bytes) || r->socket != first->socket ||
+                   !is_alike(g, r, *source, first->tgid, tags)) {
             break;
         }
-        r[n++] = (struct ingest_record){
-            .packet = (const char *)(record + 1),
-            .n = record->n_bytes,
-            .record = (uint32_t)pos,
-            .next = (uint32_t)next,
-        };
+        p[n++] = (struct dsd_packet){.p = (const char *)(r + 1),
+                                     .n = r->n_bytes,
+                                     .record = (uint32_t)pos,
+                                     .next = (uint32_t)next};
+        n_bytes += r->n_bytes;
         pos = next;
     }
     return n;
@@ -153,29 +159,28 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
                       uint64_t end, int64_t now_s)
 {
     struct landing *l = g->landing;
-    uint32_t sources[INGEST_AHEAD];
-    struct ingest_record r[INGEST_AHEAD];
+    struct dsd_packet p[DSD_AHEAD_LINES];
+    uint32_t source = 0;
     const void *record;
     uint32_t n_done = 0;
     uint64_t next;
     uint32_t n;
 
     if (ingress_may_group(g)) {
-        n = list(g, pos, end, r, sources);
+        n = list(g, pos, end, p, &source);
         if (n > 0)
             n_done =
-                ingest_short(&g->ingest, &l->head->tap.pos, r, n,
-                             &l->head->working,
-                             g->sockets->entries[sources[0]].transport, now_s);
-        g->n_alone = n_done > 0 ? 0 : INGEST_AHEAD;
+                ingest_datagrams(&g->ingest, &l->head->tap.pos, p, n,
+                                 &l->head->working,
+                                 g->sockets->entries[source].transport, now_s);
+        g->n_alone = n_done > 0 ? 0 : DSD_AHEAD_LINES;
     }
-    for (uint32_t i = 0; i < n_done; i++)
-        st->taken[sources[i]]++;
     st->n += n_done;
+    st->taken[source] += n_done;
     if (__builtin_expect(g->ingest.has_offender, 0) && n_done > 0)
-        ingress_note_offender(g, sources[0]);
+        ingress_note_offender(g, source);
     if (n_done > 0)
-        return pos + (uint32_t)(r[n_done - 1].next - (uint32_t)pos);
+        return pos + (uint32_t)(p[n_done - 1].next - (uint32_t)pos);
     if (ring_before(&l->ring, end, pos, &record, &n, &next) == RING_RECORD) {
         ask_ahead(&l->ring, pos, next, end);
         apply_one(g, st, record, n, next, now_s);

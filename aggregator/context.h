@@ -50,6 +50,20 @@ static inline const void *context_record(const struct agg *a,
                : (const void *)&a->aliases[slot->ref & ~REF_ALIAS];
 }
 
+/* The context that @ref stands for, if that has this hash. */
+static inline struct context *context_at(const struct agg *a, uint32_t ref,
+                                         struct hash128 h)
+{
+    struct context *c = &a->contexts[ref];
+    const struct alias *al = &a->aliases[ref & ~REF_ALIAS];
+
+    if (__builtin_expect((ref & REF_ALIAS) == 0, 1))
+        return c->hash[0] == h.lo && c->hash[1] == h.hi ? c : NULL;
+    return al->hash[0] == h.lo && al->hash[1] == h.hi
+               ? &a->contexts[al->context]
+               : NULL;
+}
+
 /** The context of a spelling seen before; NULL: never seen, or not cached. */
 static inline struct context *context_find(const struct agg *a,
                                            struct hash128 h)
@@ -57,24 +71,26 @@ static inline struct context *context_find(const struct agg *a,
     const struct table *t = &a->head->spelling;
     const struct table_slot *slots = region_base(a->r, t->range_a + t->side);
     uint32_t frag = (uint32_t)h.lo;
+    uint32_t i = frag & t->mask;
+    struct context *c;
 
-    for (uint32_t i = frag & t->mask; slots[i].ref != 0;
-         i = (i + 1) & t->mask) {
-        uint32_t ref = slots[i].ref;
+    /* How far it lies from its home is what no branch predictor can know. */
+    if (__builtin_expect(i + 3 <= t->mask, 1)) {
+        uint32_t found = (unsigned)(slots[i].frag == frag) |
+                         (unsigned)(slots[i + 1].frag == frag) << 1 |
+                         (unsigned)(slots[i + 2].frag == frag) << 2 |
+                         (unsigned)(slots[i + 3].frag == frag) << 3;
 
-        if (slots[i].frag != frag)
-            continue;
-        if ((ref & REF_ALIAS) == 0) {
-            struct context *c = &a->contexts[ref];
-
-            if (c->hash[0] == h.lo && c->hash[1] == h.hi)
+        if (__builtin_expect(found != 0, 1)) {
+            c = context_at(a, slots[i + (uint32_t)__builtin_ctz(found)].ref, h);
+            if (__builtin_expect(c != NULL, 1))
                 return c;
-        } else {
-            const struct alias *al = &a->aliases[ref & ~REF_ALIAS];
-
-            if (al->hash[0] == h.lo && al->hash[1] == h.hi)
-                return &a->contexts[al->context];
         }
+    }
+    for (; slots[i].ref != 0; i = (i + 1) & t->mask) {
+        c = slots[i].frag == frag ? context_at(a, slots[i].ref, h) : NULL;
+        if (c != NULL)
+            return c;
     }
     return NULL;
 }

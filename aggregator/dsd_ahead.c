@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One look gives all delimiters as bits (scan.h); the '|' are then taken from
- * them one by one. What dsd_parse() decides by a chain of comparisons is decided here
- * once more, for the usual forms only.
+ * One look at 128 bytes gives all delimiters of a line as bits, from which they are
+ * taken one by one. What dsd_parse() decides by comparing bytes is decided here once
+ * more, for the usual forms only. Here each instruction counts.
+ *
+ * Compiled once per form (dsd_ahead_form.c): the flags say which vectors there
+ * are, DSD_AHEAD how the function is called.
  */
 #include "aggregator/dsd_ahead.h"
 
@@ -10,48 +13,125 @@
 
 #include "aggregator/number.h"
 
+#define LOOK_BYTES 64u
 #define PAGE_BYTES 4096u /* or a multiple of it */
 
-/* A sanitizer would take it for a fault. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__clang__)
+/* Bytes that share a page with ours may be looked at; a sanitizer would take it for
+ * a fault. */
+#if defined(__SANITIZE_ADDRESS__)
 #define MAY_PASS false
+#elif defined(__has_feature)
+#define MAY_PASS (!__has_feature(address_sanitizer))
 #else
 #define MAY_PASS true
 #endif
 
-/* The '|' of a line that are not taken yet. */
-struct bars {
-    uint64_t low, high;
-    uint32_t end; /* of the line */
+#define INLINE inline __attribute__((always_inline))
+
+dsd_ahead_fn DSD_AHEAD;
+
+/* ---- Which bytes of a block are this one -------------------------------- */
+
+#if defined(__AVX512BW__) && !defined(DSD_AHEAD_SCALAR)
+#include <immintrin.h>
+
+struct block {
+    __m512i v;
 };
 
-/* Where the next one is, or the end; it is taken. */
-static inline uint32_t next_bar(struct bars *b)
+static inline struct block load(const char *p)
 {
-    uint32_t at;
-
-    if (b->low != 0) {
-        at = (uint32_t)__builtin_ctzll(b->low);
-        b->low &= b->low - 1;
-        return at;
-    }
-    if (b->high != 0) {
-        at = 64 + (uint32_t)__builtin_ctzll(b->high);
-        b->high &= b->high - 1;
-        return at;
-    }
-    return b->end;
+    return (struct block){_mm512_loadu_si512((const void *)p)};
 }
 
-static inline uint64_t first_bits(uint32_t n)
+static inline uint64_t bits(struct block b, char c)
 {
-    return n < 64 ? ((uint64_t)1 << n) - 1 : UINT64_MAX;
+    return _mm512_cmpeq_epi8_mask(b.v, _mm512_set1_epi8(c));
 }
 
-static inline struct bars bars_of(const struct scan *bits, uint32_t n)
+#elif defined(__AVX2__) && !defined(DSD_AHEAD_SCALAR)
+#include <immintrin.h>
+
+struct block {
+    __m256i v[2];
+};
+
+static inline struct block load(const char *p)
 {
-    return (struct bars){bits->bar[0] & first_bits(n),
-                         n > 64 ? bits->bar[1] & first_bits(n - 64) : 0, n};
+    const __m256i *at = (const void *)p;
+
+    return (struct block){{_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)}};
+}
+
+static inline uint64_t half(__m256i v, char c)
+{
+    return (uint32_t)_mm256_movemask_epi8(
+        _mm256_cmpeq_epi8(v, _mm256_set1_epi8(c)));
+}
+
+static inline uint64_t bits(struct block b, char c)
+{
+    return half(b.v[0], c) | half(b.v[1], c) << 32;
+}
+
+#elif defined(__SSE2__) && !defined(DSD_AHEAD_SCALAR)
+#include <emmintrin.h>
+
+struct block {
+    __m128i v[4];
+};
+
+static inline struct block load(const char *p)
+{
+    struct block b;
+
+    for (int i = 0; i < 4; i++)
+        b.v[i] = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
+    return b;
+}
+
+static inline uint64_t bits(struct block b, char c)
+{
+    uint64_t all = 0;
+
+    for (int i = 0; i < 4; i++)
+        all |= (uint64_t)(uint32_t)_mm_movemask_epi8(
+                   _mm_cmpeq_epi8(b.v[i], _mm_set1_epi8(c)))
+               << (16 * i);
+    return all;
+}
+
+#else
+
+struct block {
+    const char *p;
+};
+
+static inline struct block load(const char *p)
+{
+    return (struct block){p};
+}
+
+static inline uint64_t bits(struct block b, char c)
+{
+    uint64_t all = 0;
+
+    for (unsigned i = 0; i < LOOK_BYTES; i++)
+        all |= (uint64_t)(b.p[i] == c) << i;
+    return all;
+}
+
+#endif
+
+/* ---- A line ------------------------------------------------------------- */
+
+static INLINE uint32_t first_bit(uint64_t x)
+{
+#if defined(__BMI__)
+    return (uint32_t)_tzcnt_u64(x);
+#else
+    return x != 0 ? (uint32_t)__builtin_ctzll(x) : 64;
+#endif
 }
 
 static inline struct view view_of(const char *p, uint32_t n)
@@ -59,38 +139,31 @@ static inline struct view view_of(const char *p, uint32_t n)
     return (struct view){.p = p, .n = n};
 }
 
-static __attribute__((noinline)) void look_at_copy(const struct dsd_parser *p,
-                                                   struct scan *bits,
-                                                   const char *at, size_t n)
+/* The '|' of a line that are not taken yet; of those behind its end nothing is
+ * known. */
+struct bars {
+    uint64_t low, high;
+    uint32_t end;
+};
+
+/* Where the next one is, or the end; it is taken. */
+static INLINE uint32_t next_bar(struct bars *b)
 {
-    char copy[SCAN_BYTES] = {0};
+    uint32_t at;
 
-    memcpy(copy, at, n);
-    p->scan(bits, copy);
-}
-
-/* Of what lies behind the end the bits mean nothing. */
-static inline void look(const struct dsd_parser *p, struct scan *bits,
-                        const char *at, size_t left)
-{
-    if (__builtin_expect(left >= SCAN_BYTES, 1) ||
-        (MAY_PASS && (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - SCAN_BYTES))
-        p->scan(bits, at);
-    else
-        look_at_copy(p, bits, at, left);
-}
-
-/* Its bytes without the LF; SCAN_BYTES or more: too long. */
-static inline uint32_t line_bytes(const struct scan *bits, size_t left)
-{
-    uint32_t n = scan_next(bits->lf, 0);
-
-    return n < left ? n : left < SCAN_BYTES ? (uint32_t)left : SCAN_BYTES;
+    if (b->low != 0) {
+        at = first_bit(b->low);
+        b->low &= b->low - 1;
+    } else {
+        at = LOOK_BYTES + first_bit(b->high);
+        b->high &= b->high - 1;
+    }
+    return at < b->end ? at : b->end;
 }
 
 /* Which type comes next is the one thing about a line that no branch predictor can
  * know: hence a table. Two letters are "ms" and nothing else. */
-static inline bool take_type(struct dsd_ahead *d, const char *p, uint32_t n)
+static INLINE bool take_type(struct dsd_ahead *d, const char *p, uint32_t n)
 {
     static const uint8_t types[256] = {
         ['c'] = 1 + METRIC_COUNTER,      ['g'] = 1 + METRIC_GAUGE,
@@ -108,7 +181,7 @@ static inline bool take_type(struct dsd_ahead *d, const char *p, uint32_t n)
 }
 
 /* One to 15 digits: the usual value, exact. */
-static inline bool short_int(double *out, const char *p, const char *end)
+static INLINE bool short_int(double *out, const char *p, const char *end)
 {
     int64_t m = 0;
 
@@ -125,7 +198,7 @@ static inline bool short_int(double *out, const char *p, const char *end)
     return true;
 }
 
-static inline bool take_value(struct dsd_ahead *d, const char *p,
+static INLINE bool take_value(struct dsd_ahead *d, const char *p,
                               const char *end)
 {
     if (d->type == METRIC_SET) {
@@ -136,8 +209,24 @@ static inline bool take_value(struct dsd_ahead *d, const char *p,
            (number_parse_next(&d->value, &p, end) == NUMBER_OK && p == end);
 }
 
-static bool take_field(const struct dsd_parser *p, struct dsd_ahead *d,
-                       const char *at, uint32_t n)
+/* Name, value and type: "a:1|c". Returns where the fields begin; 0: not usual. */
+static INLINE uint32_t take_head(struct dsd_ahead *d, struct bars *bars,
+                                 uint32_t colon, const char *at)
+{
+    uint32_t value_end = next_bar(bars);
+    uint32_t type_end = next_bar(bars);
+
+    if (colon == 0 || colon + 1 >= value_end || value_end + 1 >= type_end ||
+        at[0] == '_' ||
+        !take_type(d, at + value_end + 1, type_end - value_end - 1) ||
+        !take_value(d, at + colon + 1, at + value_end))
+        return 0;
+    d->name = view_of(at, colon);
+    return type_end + 1;
+}
+
+static INLINE bool take_field(const struct dsd_parser_opts *o,
+                              struct dsd_ahead *d, const char *at, uint32_t n)
 {
     if (n == 0)
         return true;
@@ -148,51 +237,46 @@ static bool take_field(const struct dsd_parser *p, struct dsd_ahead *d,
     case '@':
         return dsd_parse_rate(&d->rate, &d->bad_rate, view_of(at + 1, n - 1));
     case 'T':
-        return !p->opts.no_aggregation;
+        return !o->no_aggregation;
     case 'c':
     case 'e':
-        return !p->opts.origin_client;
+        return !o->origin_client;
     default:
         return true;
     }
 }
 
-/* Name, value and type: "a:1|c". Returns where the fields begin; 0: not usual. */
-static inline uint32_t take_head(struct dsd_ahead *d, struct bars *bars,
-                                 uint64_t colons, const char *at)
+/* Not inlined: there are not registers enough for both. */
+static __attribute__((noinline)) struct hash128 hash_of(
+    const struct dsd_ahead_opts *o, const struct dsd_ahead *d)
 {
-    uint32_t colon = colons != 0 ? (uint32_t)__builtin_ctzll(colons) : 0;
-    uint32_t value_end = next_bar(bars);
-    uint32_t type_end = next_bar(bars);
-
-    if (value_end + 1 >= type_end || colon == 0 || colon + 1 >= value_end ||
-        at[0] == '_' ||
-        !take_type(d, at + value_end + 1, type_end - value_end - 1) ||
-        !take_value(d, at + colon + 1, at + value_end))
-        return 0;
-    d->name = view_of(at, colon);
-    return type_end + 1;
+    return hash_spelling(d->name, d->tags, d->type | o->class, o->seed);
 }
 
-bool dsd_ahead(const struct dsd_parser *p, struct dsd_ahead *d, const char *at,
-               const char *end)
+/* The line at @at, which is looked at @look: there, or at a copy of it. */
+static INLINE bool take_line(const struct dsd_ahead_opts *o,
+                             struct dsd_ahead *d, const char *at, size_t left,
+                             const char *look)
 {
-    size_t left = (size_t)(end - at);
-    struct scan bits;
-    struct bars bars;
-    uint32_t n, i;
+    struct block low = load(look);
+    struct block high = load(look + LOOK_BYTES);
+    struct bars bars = {bits(low, '|'), bits(high, '|'), 0};
+    uint32_t n = first_bit(bits(low, '\n'));
+    uint32_t i;
 
-    if (left == 0)
-        return false;
-    look(p, &bits, at, left);
-    n = line_bytes(&bits, left);
-    if (n == 0 || n == SCAN_BYTES)
+    if (n == LOOK_BYTES)
+        n += first_bit(bits(high, '\n'));
+    if (n > left)
+        n = (uint32_t)left;
+    if (n - 1 >= DSD_AHEAD_MAX_BYTES) /* 0, too */
         return false;
     d->has_lf = n < left;
     d->n_bytes = n + d->has_lf;
+    if (!d->has_lf && !o->may_end_bare)
+        return false;
     n -= at[n - 1] == '\r';
-    bars = bars_of(&bits, n);
-    i = take_head(d, &bars, bits.colon, at);
+    bars.end = n;
+    i = take_head(d, &bars, first_bit(bits(low, ':')), at);
     if (i == 0)
         return false;
     d->tags = view_of(NULL, 0);
@@ -201,9 +285,60 @@ bool dsd_ahead(const struct dsd_parser *p, struct dsd_ahead *d, const char *at,
     while (i < n) {
         uint32_t stop = next_bar(&bars);
 
-        if (!take_field(p, d, at + i, stop - i))
+        if (!take_field(o->parser, d, at + i, stop - i))
             return false;
         i = stop + 1;
     }
+    d->hash = hash_of(o, d);
     return true;
+}
+
+/* ---- Packets ------------------------------------------------------------ */
+
+static INLINE bool may_look(const char *at, size_t left)
+{
+    return left >= 2 * LOOK_BYTES ||
+           (MAY_PASS &&
+            (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - 2 * LOOK_BYTES);
+}
+
+static __attribute__((noinline)) bool take_copied_line(
+    const struct dsd_ahead_opts *o, struct dsd_ahead *d, const char *at,
+    size_t left)
+{
+    char copy[2 * LOOK_BYTES] = {0};
+
+    memcpy(copy, at, left < sizeof(copy) ? left : sizeof(copy));
+    return take_line(o, d, at, left, copy);
+}
+
+void DSD_AHEAD(const struct dsd_ahead_opts *o, struct dsd_ahead_lines *out,
+               const struct dsd_packet *in, uint32_t n, uint32_t *working)
+{
+    struct dsd_ahead *d = out->lines;
+    uint32_t n_lines = 0;
+    uint32_t i;
+
+    for (i = 0; i < n && i < DSD_AHEAD_LINES; i++) {
+        const char *at = in[i].p;
+        const char *end = at + in[i].n;
+
+        *working = in[i].record;
+        while (at < end && n_lines < DSD_AHEAD_LINES) {
+            size_t left = (size_t)(end - at);
+
+            if (__builtin_expect(may_look(at, left), 1)
+                    ? !take_line(o, d, at, left, at)
+                    : !take_copied_line(o, d, at, left))
+                break;
+            at += d->n_bytes;
+            n_lines++;
+            d++;
+        }
+        if (at < end)
+            break;
+        out->ends[i] = n_lines;
+    }
+    out->n = n_lines;
+    out->n_packets = i;
 }

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The short way through a line, for what nearly all lines are: a metric of at most
- * 128 bytes with one value. What it finds is small and stays valid when further
- * lines are read, so that several are looked up at once.
+ * The short way through lines, for what nearly all are: a metric of at most 127
+ * bytes with one value. It reads several at once, with the hashes that their
+ * contexts are found by, so that these can be looked up at once, too.
  *
- * Thread:  one parser object belongs to one thread; no shared state.
- * Memory:  views borrow from the line.
+ * Thread:  pure functions.
+ * Memory:  views borrow from the lines.
  * Promise: either what dsd_parse() would give, or nothing: then dsd_parse() knows.
- *          Bytes behind the line are looked at only where they share a page with
- *          it, and change nothing.
+ *          All forms give the same. Bytes behind the lines are looked at only where
+ *          they share a page with them, and change nothing.
  */
 #ifndef RETRIEVER_AGGREGATOR_DSD_AHEAD_H
 #define RETRIEVER_AGGREGATOR_DSD_AHEAD_H
 
 #include "aggregator/dsd_parse.h"
+#include "aggregator/hash.h"
+
+#define DSD_AHEAD_LINES 32u                      /* at once */
+#define DSD_AHEAD_MAX_BYTES 127u                 /* of a line, without its LF */
+#define DSD_AHEAD_BYTES (DSD_AHEAD_LINES * 128u) /* of all of them, at most */
 
 /** A line read ahead of its turn. */
 struct dsd_ahead {
@@ -21,16 +26,47 @@ struct dsd_ahead {
     struct view member; /* sets */
     double value;       /* all others */
     double rate;
-    uint32_t n_bytes; /* of the line, with its LF */
-    uint8_t type;     /* enum metric_type */
+    struct hash128 hash; /* hash_spelling() of name, tags and type */
+    uint32_t n_bytes;    /* of the line, with its LF */
+    uint8_t type;        /* enum metric_type */
     bool bad_rate;
     bool has_lf;
 };
 
-/** The line at @at, which ends at its LF or at @end. false: it is something else,
- *  too long, or faulty; *out means nothing then. */
-bool dsd_ahead(const struct dsd_parser *p, struct dsd_ahead *out,
-               const char *at, const char *end);
+/** Bytes where they lie, @record of their landing zone; behind it comes @next. */
+struct dsd_packet {
+    const char *p;
+    uint32_t n;
+    uint32_t record, next;
+};
+
+/** What it has to know. */
+struct dsd_ahead_opts {
+    const struct dsd_parser_opts *parser;
+    const uint64_t *seed; /* of the hashes, two words */
+    unsigned class;       /* goes into them beside the type */
+    bool may_end_bare;    /* a packet's last line needs no LF */
+};
+
+/** Lines that were read: those of packet i end at ends[i], if all of its lines
+ *  are there. */
+struct dsd_ahead_lines {
+    uint32_t n;
+    uint32_t n_packets; /* of which all lines are there */
+    uint32_t ends[DSD_AHEAD_LINES];
+    struct dsd_ahead lines[DSD_AHEAD_LINES];
+};
+
+/** Read the lines of the @n packets at @in, which lie one behind the other, up to
+ *  the first unusual one. *working is always the record that is looked at. */
+typedef void dsd_ahead_fn(const struct dsd_ahead_opts *o,
+                          struct dsd_ahead_lines *out,
+                          const struct dsd_packet *in, uint32_t n,
+                          uint32_t *working);
+
+/** Form @i that this processor can run, the best one first; NULL behind the
+ *  last. */
+dsd_ahead_fn *dsd_ahead_form(unsigned i);
 
 /** The whole of it; borrows from @d, too. */
 static inline struct sample dsd_ahead_sample(const struct dsd_ahead *d)

@@ -58,7 +58,6 @@ int dsd_parser_init(struct dsd_parser *p, const struct dsd_parser_opts *opts)
     p->opts = *opts;
     p->values = values;
     p->max_values = max_values;
-    p->scan = scan_form(0);
     return 0;
 }
 

@@ -15,7 +15,6 @@
 #include <stddef.h>
 
 #include "aggregator/sample.h"
-#include "aggregator/scan.h"
 
 /**
  * What a line turned out to be. From DSD_PARSE_* on: why it was rejected. The
@@ -62,8 +61,7 @@ struct dsd_parser {
     struct dsd_parser_opts opts;
     double *values;
     uint32_t max_values;
-    scan_fn *scan; /* dsd_ahead() */
-    union {        /* the result of the last dsd_parse() */
+    union { /* the result of the last dsd_parse() */
         struct sample sample;
         struct event event;
         struct check check;

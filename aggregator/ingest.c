@@ -8,8 +8,8 @@
  * Usual lines go in groups: all are parsed and hashed, then all their slots
  * read, then all their contexts, so that with many contexts the memory works on
  * the next lines while one is looked at. They are applied in their order. All
- * other lines go one by one. Datagrams of one usual line, which is what most clients
- * send, go in such groups as well, sixteen to a transaction.
+ * other lines go one by one. Datagrams of a few usual lines, which is what most
+ * clients send, go in such groups as well, several to a transaction.
  */
 #include "aggregator/ingest.h"
 
@@ -28,6 +28,7 @@ struct stretch {
     uint64_t n_received;
     uint64_t n_datagrams, n_bytes;
     uint32_t n_lines;
+    bool full; /* the last line took the long way, and the journal's room */
 };
 
 static void count(struct ingest *in, uint64_t *counter, uint64_t n)
@@ -208,46 +209,38 @@ static bool is_full(const struct ingest *in, const struct stretch *st)
 
 /* ---- Groups of usual lines ---------------------------------------------- */
 
-/* What is read ahead and not yet applied: @n lines from packet + @at on. */
+/* Contexts of the lines in in->ahead. */
 struct group {
-    uint32_t n;
-    struct hash128 hash[INGEST_AHEAD];
-    struct context *context[INGEST_AHEAD];
+    struct context *of[DSD_AHEAD_LINES];
 };
 
-/* The next line of the group: false when it is none for it. */
-static INLINE bool read_line(struct ingest *in, struct group *g, const char *p,
-                             const char *end, bool may_end_bare)
+static void read_ahead(struct ingest *in, const struct dsd_packet *r,
+                       uint32_t n, uint32_t *working, bool may_end_bare)
 {
-    struct dsd_ahead *d = &in->ahead[g->n];
+    const struct dsd_ahead_opts o = {.parser = &in->parser.opts,
+                                     .seed = in->agg->spelling_seed,
+                                     .class = in->agg->own,
+                                     .may_end_bare = may_end_bare};
 
-    if (!dsd_ahead(&in->parser, d, p, end) || (!d->has_lf && !may_end_bare))
-        return false;
-    g->hash[g->n] = context_hash(in->agg, d->name, d->tags, d->type);
-    __builtin_prefetch(context_slot(in->agg, g->hash[g->n]));
-    return true;
-}
-
-/* Parse usual lines from @p on; a line without LF only where that is allowed. */
-static void read_group(struct ingest *in, struct group *g, const char *p,
-                       const char *end, bool may_end_bare)
-{
-    g->n = 0;
-    while (g->n < INGEST_AHEAD && p < end &&
-           read_line(in, g, p, end, may_end_bare))
-        p += in->ahead[g->n++].n_bytes;
+    if (__builtin_expect(in->read == NULL, 0))
+        in->read = dsd_ahead_form(0);
+    in->read(&o, &in->ahead, r, n, working);
 }
 
 static INLINE void find_group(struct ingest *in, struct group *g)
 {
+    const struct dsd_ahead *d = in->ahead.lines;
+    const uint32_t n = in->ahead.n;
     struct agg *a = in->agg;
 
-    for (uint32_t i = 0; i < g->n; i++)
-        __builtin_prefetch(context_record(a, context_slot(a, g->hash[i])));
-    for (uint32_t i = 0; i < g->n; i++) {
-        g->context[i] = context_find(a, g->hash[i]);
-        if (g->context[i] != NULL)
-            __builtin_prefetch(block_at(a, g->context[i]->cell), 1);
+    for (uint32_t i = 0; i < n; i++)
+        __builtin_prefetch(context_slot(a, d[i].hash));
+    for (uint32_t i = 0; i < n; i++)
+        __builtin_prefetch(context_record(a, context_slot(a, d[i].hash)));
+    for (uint32_t i = 0; i < n; i++) {
+        g->of[i] = context_find(a, d[i].hash);
+        if (g->of[i] != NULL)
+            __builtin_prefetch(block_at(a, g->of[i]->cell), 1);
     }
 }
 
@@ -272,32 +265,40 @@ static INLINE bool apply_one(struct ingest *in, const char *p,
     return false;
 }
 
-/* Applies lines of the group until the stretch is full. Returns their bytes. */
-static size_t apply_group(struct ingest *in, struct stretch *st,
-                          const struct group *g, const char *p)
+/* Applies lines from *line up to line @to, the first of which is at @p, until the
+ * stretch is full. Returns where they end. */
+static INLINE const char *apply_lines(struct ingest *in, struct stretch *st,
+                                      const struct group *g, uint32_t *line,
+                                      uint32_t to, const char *p)
 {
-    const char *from = p;
-    bool full = false;
-    uint32_t i;
+    uint32_t from = *line;
+    uint32_t i = from;
 
-    for (i = 0; i < g->n && !full; i++) {
-        full =
-            !apply_one(in, p, &in->ahead[i], g->context[i]) && is_full(in, st);
-        p += in->ahead[i].n_bytes;
+    while (i < to && !st->full) {
+        const struct dsd_ahead *d = &in->ahead.lines[i];
+
+        st->full = !apply_one(in, p, d, g->of[i]) && is_full(in, st);
+        p += d->n_bytes;
+        i++;
     }
-    st->n_lines += i;
-    st->n_received += i;
-    return (size_t)(p - from);
+    st->n_lines += i - from;
+    st->n_received += i - from;
+    *line = i;
+    return p;
 }
 
+/* Usual lines at @p. Returns their bytes. */
 static size_t group(struct ingest *in, struct stretch *st, const char *p,
                     size_t n, bool may_end_bare)
 {
+    const struct dsd_packet packet = {.p = p, .n = (uint32_t)n};
     struct group g;
+    uint32_t line = 0;
+    uint32_t working;
 
-    read_group(in, &g, p, p + n, may_end_bare);
+    read_ahead(in, &packet, 1, &working, may_end_bare);
     find_group(in, &g);
-    return apply_group(in, st, &g, p);
+    return (size_t)(apply_lines(in, st, &g, &line, in->ahead.n, p) - p);
 }
 
 /* One line of any sort. Returns its bytes with its LF; 0: not all of its values
@@ -356,48 +357,41 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
     commit(in, &st, t, pos, (struct ingest_pos){next_record, 0});
 }
 
-/* As read_group(), from records of their own. */
-static void read_records(struct ingest *in, struct group *g,
-                         const struct ingest_record *r, uint32_t n,
-                         uint32_t *working, bool may_end_bare)
+uint32_t ingest_datagrams(struct ingest *in, struct ingest_pos *pos,
+                          const struct dsd_packet *r, uint32_t n,
+                          uint32_t *working, enum transport t, int64_t now_s)
 {
-    for (g->n = 0; g->n < n; g->n++) {
-        const struct ingest_record *at = &r[g->n];
-
-        *working = at->record;
-        if (!read_line(in, g, at->packet, at->packet + at->n, may_end_bare) ||
-            in->ahead[g->n].n_bytes != at->n)
-            return;
-    }
-}
-
-uint32_t ingest_short(struct ingest *in, struct ingest_pos *pos,
-                      const struct ingest_record *r, uint32_t n,
-                      uint32_t *working, enum transport t, int64_t now_s)
-{
+    const struct dsd_ahead_lines *ahead = &in->ahead;
     struct stretch st = {0};
+    struct ingest_pos to = *pos;
     struct group g;
-    bool full = false;
-    uint32_t i;
+    uint32_t line = 0;
+    uint32_t i = 0;
 
     if (pos->offset != 0 || values_done(in, pos) > 0)
         return 0;
     in->now_s = now_s;
+    in->agg->own = 0;
     agg_begin(in->agg, now_s);
-    read_records(in, &g, r, n < INGEST_AHEAD ? n : INGEST_AHEAD, working,
-                 !in->eol_required[t]);
-    if (g.n == 0)
+    read_ahead(in, r, n, working, !in->eol_required[t]);
+    if (ahead->n_packets == 0)
         return 0;
+    in->ahead.n = ahead->ends[ahead->n_packets - 1];
     find_group(in, &g);
-    for (i = 0; i < g.n && !full; i++) {
+    while (i < ahead->n_packets && !st.full) {
+        const char *p = r[i].p;
+
         *working = r[i].record;
-        full = !apply_one(in, r[i].packet, &in->ahead[i], g.context[i]) &&
-               is_full(in, &st);
+        p = apply_lines(in, &st, &g, &line, ahead->ends[i], p);
+        st.n_datagrams++;
         st.n_bytes += r[i].n;
+        if (line < ahead->ends[i])
+            to = (struct ingest_pos){r[i].record, (uint32_t)(p - r[i].p)};
+        else
+            to = (struct ingest_pos){r[i++].next, 0};
     }
-    st.n_received = st.n_datagrams = i;
     set_values_done(in, pos, 0, 0);
-    commit(in, &st, t, pos, (struct ingest_pos){r[i - 1].next, 0});
+    commit(in, &st, t, pos, to);
     return i;
 }
 

@@ -29,8 +29,6 @@ struct ingest_offender {
     char line[120];
 };
 
-#define INGEST_AHEAD 16u
-
 struct ingest {
     struct region *region;
     struct agg *agg;
@@ -41,8 +39,9 @@ struct ingest {
     struct ingest_offender offender;
     bool has_offender;
     int64_t named_at_s[DSD_N_RESULTS];
-    int64_t now_s;                        /* of the packet under way */
-    struct dsd_ahead ahead[INGEST_AHEAD]; /* lines read ahead of their turn */
+    int64_t now_s;                /* of the packet under way */
+    dsd_ahead_fn *read;           /* the best form, from the first packet on */
+    struct dsd_ahead_lines ahead; /* read ahead of their turn */
 };
 
 #define INGEST_TRUNCATED 1u /* the kernel cut it: the last line is not whole */
@@ -56,21 +55,15 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
                    uint32_t next_record, const char *packet, size_t n,
                    enum transport t, unsigned flags, int64_t now_s);
 
-/** A datagram where it lies, @record of its landing zone; behind it comes @next. */
-struct ingest_record {
-    const char *packet;
-    uint32_t n;
-    uint32_t record, next;
-};
-
 /** Of the @n datagrams at @r, which lie one behind the other from @pos on, apply the
- *  first ones that are one usual line each, all in one transaction. Returns how
- *  many, at most INGEST_AHEAD; 0: the first is something else, for
+ *  first ones that have nothing but usual lines, at most DSD_AHEAD_LINES of those
+ *  in all, in one transaction. Returns how many datagrams, at most DSD_AHEAD_LINES.
+ *  Where that is fewer than @n, the next one is something else, or applied in part: for
  *  ingest_packet(). *working is always the record that is looked at: one that ends
  *  the process is found there. */
-uint32_t ingest_short(struct ingest *in, struct ingest_pos *pos,
-                      const struct ingest_record *r, uint32_t n,
-                      uint32_t *working, enum transport t, int64_t now_s);
+uint32_t ingest_datagrams(struct ingest *in, struct ingest_pos *pos,
+                          const struct dsd_packet *r, uint32_t n,
+                          uint32_t *working, enum transport t, int64_t now_s);
 
 /** Two workers died at this record: count its rest as one rejected sample
  *  (poison) and go on. Commits. */

@@ -145,7 +145,7 @@ static void singly(struct bench *b, const struct packets *p, uint32_t i,
 {
     const char *at = p->bytes + (size_t)i * PACKET_BYTES;
     const char *end = at + p->n_bytes[i];
-    struct ingest_record r[INGEST_AHEAD];
+    struct dsd_packet r[DSD_AHEAD_LINES];
     static uint64_t line;
     uint32_t working;
 
@@ -154,17 +154,16 @@ static void singly(struct bench *b, const struct packets *p, uint32_t i,
     while (at < end) {
         uint32_t n = 0;
 
-        for (; n < INGEST_AHEAD && at < end; n++) {
-            r[n] = (struct ingest_record){.packet = at,
-                                          .n = p->line_bytes[line++]};
+        for (; n < DSD_AHEAD_LINES && at < end; n++) {
+            r[n] = (struct dsd_packet){.p = at, .n = p->line_bytes[line++]};
             at += r[n].n;
         }
         for (uint32_t done = 0; done < n;) {
-            uint32_t k = ingest_short(&b->in, &b->pos, r + done, n - done,
-                                      &working, TRANSPORT_UDP, now_s);
+            uint32_t k = ingest_datagrams(&b->in, &b->pos, r + done, n - done,
+                                          &working, TRANSPORT_UDP, now_s);
 
             if (k == 0)
-                ingest_packet(&b->in, &b->pos, 0, r[done].packet, r[done].n,
+                ingest_packet(&b->in, &b->pos, 0, r[done].p, r[done].n,
                               TRANSPORT_UDP, 0, now_s);
             done += k > 0 ? k : 1;
         }

@@ -135,24 +135,38 @@ static bool same_view(struct view x, struct view y)
     return x.n == y.n && (x.n == 0 || x.p == y.p);
 }
 
+static void check_form(const struct dsd_parser *p, dsd_ahead_fn *form,
+                       enum dsd_result rc)
+{
+    static const uint64_t seed[2] = {1, 2};
+    const struct dsd_ahead_opts o = {.parser = &p->opts,
+                                     .seed = seed,
+                                     .may_end_bare = true};
+    const struct dsd_packet packet = {.p = line, .n = (uint32_t)line_n};
+    const struct sample *s = &p->sample;
+    struct dsd_ahead_lines lines;
+    const struct dsd_ahead *d = lines.lines;
+    uint32_t working;
+
+    form(&o, &lines, &packet, 1, &working);
+    if (lines.n == 0)
+        return;
+    CHECK(rc == DSD_METRIC && s->n_values == 1 && s->ts_s == 0);
+    CHECK(d->n_bytes == line_n && !d->has_lf && d->type == s->type);
+    CHECK(same_view(d->name, s->name) && same_view(d->tags, s->tags));
+    CHECK(s->local_data.n + s->external_data.n + s->cardinality.n == 0);
+    CHECK(d->rate == s->rate && d->bad_rate == s->bad_rate);
+    if (s->type == METRIC_SET)
+        CHECK(same_view(d->member, s->member));
+    else
+        CHECK(memcmp(&d->value, s->values, sizeof(double)) == 0);
+}
+
 /* What is read ahead is what dsd_parse() gave. */
 static void check_ahead(const struct dsd_parser *p, enum dsd_result rc)
 {
-    const struct sample *s = &p->sample;
-    struct dsd_ahead d;
-
-    memset(&d, 0, sizeof(d));
-    if (line_n == 0 || !dsd_ahead(p, &d, line, line + line_n))
-        return;
-    CHECK(rc == DSD_METRIC && s->n_values == 1 && s->ts_s == 0);
-    CHECK(d.n_bytes == line_n && !d.has_lf && d.type == s->type);
-    CHECK(same_view(d.name, s->name) && same_view(d.tags, s->tags));
-    CHECK(s->local_data.n + s->external_data.n + s->cardinality.n == 0);
-    CHECK(d.rate == s->rate && d.bad_rate == s->bad_rate);
-    if (s->type == METRIC_SET)
-        CHECK(same_view(d.member, s->member));
-    else
-        CHECK(memcmp(&d.value, s->values, sizeof(double)) == 0);
+    for (unsigned i = 0; dsd_ahead_form(i) != NULL; i++)
+        check_form(p, dsd_ahead_form(i), rc);
 }
 
 static void run_line(struct dsd_parser *p, const uint8_t *bytes, size_t n)

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "aggregator/dsd_ahead.h"
+#include "aggregator/dsd_parse.h"
 
 #define MAX_LINE 8192
 
@@ -137,80 +137,6 @@ static void put_check(struct text *t, const struct check *k)
     put_origin(t, k->local_data, k->external_data, k->cardinality);
 }
 
-static void put_ahead(struct text *t, const struct dsd_ahead *d)
-{
-    const struct sample s = dsd_ahead_sample(d);
-
-    put_metric(t, &s);
-}
-
-/* What is read ahead is what dsd_parse() gave, alone and before other lines. */
-static void check_ahead(const struct dsd_parser *p, const char *line, size_t n,
-                        enum dsd_result rc)
-{
-    char packet[SCAN_BYTES * 4];
-    struct text want = {.n = 0};
-    struct dsd_ahead d;
-
-    memset(&d, 0, sizeof(d));
-    if (rc == DSD_METRIC)
-        put_metric(&want, &p->sample);
-    if (n > 0 && dsd_ahead(p, &d, line, line + n)) {
-        struct text got = {.n = 0};
-
-        put_ahead(&got, &d);
-        assert_string_equal(got.p, want.p);
-        assert_int_equal(d.n_bytes, n);
-        assert_false(d.has_lf);
-    }
-    if (n > SCAN_BYTES)
-        return;
-    memset(packet, '|', sizeof(packet));
-    memcpy(packet, line, n);
-    packet[n] = '\n';
-    if (dsd_ahead(p, &d, packet, packet + sizeof(packet))) {
-        struct text got = {.n = 0};
-
-        put_ahead(&got, &d);
-        assert_string_equal(got.p, want.p);
-        assert_int_equal(d.n_bytes, n + 1);
-        assert_true(d.has_lf);
-    }
-}
-
-static void usual_lines_are_read_ahead(void **state)
-{
-    static const char *const usual[] = {
-        "app.hits:1|c",
-        "app.hits:1|c|@0.5|#env:prod,region:eu",
-        "app.load:0.75|g|#env:prod\r",
-        "app.time:12.5|ms|#a",
-        "app.users:u:42|s",
-        "app.size:-3e2|d|#a:b|c:ci-1",
-    };
-    static const char *const others[] = {
-        "app.hits:1:2|c", "app.hits:1|c|T1657100430",
-        "_e{1,1}:a|b",    "app.hits",
-        "app.hits:x|c",   "app.hits:1|q",
-        ":1|c",           "app.hits:|c",
-        "app.hits:nan|g",
-    };
-    const struct dsd_parser_opts opts = {.max_line_bytes = MAX_LINE,
-                                         .no_aggregation = true};
-    struct dsd_parser p;
-    struct dsd_ahead d;
-
-    (void)state;
-    memset(&d, 0, sizeof(d));
-    assert_int_equal(dsd_parser_init(&p, &opts), 0);
-    for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++)
-        assert_true(dsd_ahead(&p, &d, usual[i], usual[i] + strlen(usual[i])));
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-        assert_false(
-            dsd_ahead(&p, &d, others[i], others[i] + strlen(others[i])));
-    dsd_parser_fini(&p);
-}
-
 static void put_line(struct text *t, struct dsd_parser *p, const char *line,
                      size_t n)
 {
@@ -221,7 +147,6 @@ static void put_line(struct text *t, struct dsd_parser *p, const char *line,
     assert_non_null(copy);
     memcpy(copy, line, n);
     rc = dsd_parse(p, copy, n);
-    check_ahead(p, copy, n, rc);
     if (rc != DSD_EMPTY && t->n > 0)
         put(t, " ; ");
     if (rc == DSD_METRIC)
@@ -410,7 +335,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_mean_what_the_table_says),
-        cmocka_unit_test(usual_lines_are_read_ahead),
         cmocka_unit_test(a_packed_line_of_the_greatest_length_fits),
         cmocka_unit_test(a_line_longer_than_announced_is_rejected_not_overrun),
         cmocka_unit_test(every_prefix_of_a_line_has_a_result),

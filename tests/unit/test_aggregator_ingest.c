@@ -62,19 +62,19 @@ static const char *const datagrams[] = {
 };
 #define N_DATAGRAMS (sizeof(datagrams) / sizeof(datagrams[0]))
 
-static void list_records(struct ingest_record r[N_DATAGRAMS])
+static void list_records(struct dsd_packet r[N_DATAGRAMS])
 {
     for (uint32_t i = 0; i < N_DATAGRAMS; i++)
-        r[i] = (struct ingest_record){.packet = datagrams[i],
-                                      .n = (uint32_t)strlen(datagrams[i]),
-                                      .record = i,
-                                      .next = i + 1};
+        r[i] = (struct dsd_packet){.p = datagrams[i],
+                                   .n = (uint32_t)strlen(datagrams[i]),
+                                   .record = i,
+                                   .next = i + 1};
 }
 
 /* As the reader does: groups as far as they go, then one. */
 static void feed_in_groups(struct pipeline *p, uint32_t most)
 {
-    struct ingest_record r[N_DATAGRAMS];
+    struct dsd_packet r[N_DATAGRAMS];
     uint32_t working = 0;
 
     list_records(r);
@@ -83,13 +83,13 @@ static void feed_in_groups(struct pipeline *p, uint32_t most)
         uint32_t at = p->pos->record;
         uint32_t left = (uint32_t)N_DATAGRAMS - at;
         uint32_t n =
-            ingest_short(&p->in, p->pos, r + at, left < most ? left : most,
-                         &working, TRANSPORT_UDS, 1000);
+            ingest_datagrams(&p->in, p->pos, r + at, left < most ? left : most,
+                             &working, TRANSPORT_UDS, 1000);
 
         assert_in_range(working, at, at + (n < most ? n : n - 1));
         assert_int_equal(p->pos->record, at + n);
         if (n == 0)
-            ingest_packet(&p->in, p->pos, at + 1, r[at].packet, r[at].n,
+            ingest_packet(&p->in, p->pos, at + 1, r[at].p, r[at].n,
                           TRANSPORT_UDS, 0, 1000);
     }
 }
@@ -107,7 +107,7 @@ static void groups_of_datagrams_give_what_each_alone_gives(void **state)
     alone = *agg_counts(one.agg);
     pipeline_feed(&one, 1010, "");
     pipeline_take(&one);
-    for (uint32_t most = 1; most <= INGEST_AHEAD + 4; most++) {
+    for (uint32_t most = 1; most <= DSD_AHEAD_LINES + 4; most++) {
         pipeline_open(&many, NULL);
         feed_in_groups(&many, most);
         assert_memory_equal(agg_counts(many.agg), &alone, sizeof(alone));
@@ -125,7 +125,7 @@ static void groups_of_datagrams_give_what_each_alone_gives(void **state)
 /* Behind a successor's back a line may be applied in part. */
 static void a_group_does_not_begin_inside_a_datagram(void **state)
 {
-    struct ingest_record r[N_DATAGRAMS];
+    struct dsd_packet r[N_DATAGRAMS];
     struct pipeline p;
     uint32_t working;
 
@@ -133,8 +133,8 @@ static void a_group_does_not_begin_inside_a_datagram(void **state)
     list_records(r);
     pipeline_open(&p, NULL);
     *p.pos = (struct ingest_pos){0, 3};
-    assert_int_equal(ingest_short(&p.in, p.pos, r, 4, &working, TRANSPORT_UDS,
-                                  1000),
+    assert_int_equal(ingest_datagrams(&p.in, p.pos, r, 4, &working,
+                                      TRANSPORT_UDS, 1000),
                      0);
     assert_int_equal(agg_counts(p.agg)->datagrams, 0);
     pipeline_close(&p);
@@ -152,8 +152,11 @@ static void feed_own(struct pipeline *p, const char *lines)
 /* The same spelling by a client is another series, whichever came first. */
 static void lines_of_our_own_take_no_prefix_and_are_no_datagram(void **state)
 {
+    static const char group[] = "x:3|g\nv:3|g"; /* behind one of ours */
     struct agg_config cfg = pipeline_config();
+    struct dsd_packet r;
     struct pipeline p;
+    uint32_t working;
 
     (void)state;
     cfg.name_prefix = "app.";
@@ -162,15 +165,23 @@ static void lines_of_our_own_take_no_prefix_and_are_no_datagram(void **state)
     feed_own(&p, "x:1|g\ny:1|g");
     pipeline_feed(&p, 1000, "x:2|g\ny:2|g\nz:2|g\n");
     feed_own(&p, "z:1|g\n");
-    assert_int_equal(agg_counts(p.agg)->datagrams, 1);
+    r = (struct dsd_packet){.p = group,
+                            .n = sizeof(group) - 1,
+                            .record = p.pos->record,
+                            .next = p.pos->record + 1};
+    assert_int_equal(ingest_datagrams(&p.in, p.pos, &r, 1, &working,
+                                      TRANSPORT_UDS, 1000),
+                     1);
+    assert_int_equal(agg_counts(p.agg)->datagrams, 2);
     assert_int_equal(agg_counts(p.agg)->received[TRANSPORT_KERNEL], 3);
     pipeline_feed(&p, 1010, "");
     pipeline_take(&p);
-    assert_int_equal(p.n_items, 6);
+    assert_int_equal(p.n_items, 7);
+    assert_int_equal((int)pipeline_find(&p, "app.v gauge")->value, 3);
     assert_int_equal((int)pipeline_find(&p, "x gauge")->value, 1);
     assert_int_equal((int)pipeline_find(&p, "y gauge")->value, 1);
     assert_int_equal((int)pipeline_find(&p, "z gauge")->value, 1);
-    assert_int_equal((int)pipeline_find(&p, "app.x gauge")->value, 2);
+    assert_int_equal((int)pipeline_find(&p, "app.x gauge")->value, 3);
     assert_int_equal((int)pipeline_find(&p, "app.y gauge")->value, 2);
     assert_int_equal((int)pipeline_find(&p, "app.z gauge")->value, 2);
     pipeline_check_ledger(&p);
