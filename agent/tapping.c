@@ -42,37 +42,19 @@ void tapping_counts(const struct tapping *t, struct tapping_counts *out)
 
 /* ---- On the thread ------------------------------------------------------- */
 
-/* What outlives this life is tapped only when the ring does. */
-static bool is_tapped(const struct tapping *t, const struct socket_entry *e)
-{
-    return (e->kind == SOCKET_UDP || e->kind == SOCKET_UNIXGRAM) &&
-           (!e->shared_outside || t->ring_held);
-}
-
 static int load(struct tapping *t)
 {
     const struct landing_tap *maps = &t->landing->head->tap;
     const struct ring ring = {.ring_fd = maps->ring_fd,
                               .control_fd = maps->control_fd};
-    struct tap_source sources[SOCKETS_MAX];
-    struct tap_opts opts = {.max_bytes = t->max_bytes, .sources = sources};
+    const struct tap_opts opts = {.max_bytes = t->max_bytes,
+                                  .sources = t->sources,
+                                  .n_sources = t->n_sources};
     struct tap *made = calloc(1, sizeof(*made));
     int rc;
 
     if (made == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < t->sockets->n; i++) {
-        const struct socket_entry *e = &t->sockets->entries[i];
-
-        if (!is_tapped(t, e))
-            continue;
-        sources[opts.n_sources++] =
-            (struct tap_source){.source = i,
-                                .socket = ingress_socket_id(e),
-                                .header_bytes = e->kind == SOCKET_UDP
-                                                    ? UDP_HEADER_BYTES
-                                                    : 0};
-    }
     rc = tap_load(made, &ring, &opts, &t->cause);
     if (rc != 0) {
         free(made);
@@ -195,14 +177,38 @@ static void on_done(uv_async_t *a)
         settled(t);
 }
 
+/* What outlives this life is tapped only when the ring does. */
+static bool is_tapped(const struct tapping_opts *opts,
+                      const struct socket_entry *e)
+{
+    return (e->kind == SOCKET_UDP || e->kind == SOCKET_UNIXGRAM) &&
+           (!e->shared_outside || opts->ring_held);
+}
+
+/* Asked here: beside the thread a stop may already connect the sockets. */
+static void list_sources(struct tapping *t, const struct tapping_opts *opts)
+{
+    for (uint32_t i = 0; i < opts->sockets->n; i++) {
+        const struct socket_entry *e = &opts->sockets->entries[i];
+
+        if (!is_tapped(opts, e))
+            continue;
+        t->sources[t->n_sources++] =
+            (struct tap_source){.source = i,
+                                .socket = ingress_socket_id(e),
+                                .header_bytes = e->kind == SOCKET_UDP
+                                                    ? UDP_HEADER_BYTES
+                                                    : 0};
+    }
+}
+
 void tapping_start(struct tapping *t, const struct tapping_opts *opts)
 {
     *t = (struct tapping){.loop = opts->loop,
                           .reader = opts->reader,
-                          .sockets = opts->sockets,
                           .landing = opts->landing,
-                          .max_bytes = opts->max_bytes,
-                          .ring_held = opts->ring_held};
+                          .max_bytes = opts->max_bytes};
+    list_sources(t, opts);
     /* Without a tap, too: a ring of an earlier life has to be settled. */
     t->has_done = uv_async_init(t->loop, &t->done, on_done) == 0;
     t->done.data = t;

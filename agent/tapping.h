@@ -25,10 +25,10 @@ enum tapping_state {
 struct tapping {
     uv_loop_t *loop;
     struct reader *reader;
-    const struct sockets *sockets;
     struct landing *landing;
+    struct tap_source sources[SOCKETS_MAX];
+    uint32_t n_sources;
     uint32_t max_bytes;
-    bool ring_held;
     enum tapping_state state;
     struct loader_cause cause;
 

@@ -2,6 +2,7 @@
 """The program goes on as another image of itself: same process, same sockets, same
 connections, nothing lost; and whatever is wrong with the new one, the old serves
 on."""
+import collections
 import os
 import re
 import select
@@ -385,23 +386,68 @@ class Upgrades(UpgradeCase):
         self.assertEqual(self.sum_of(totals, "trap"), 6)
         self.assertEqual(self.metric(totals, "trap.d")["count"], 6)
 
+    def descriptors(self, agent):
+        """How many of each kind; a kind is what /proc names, without numbers."""
+        folder = "/proc/%d/fd" % agent.proc.pid
+        kinds = collections.Counter()
+        for fd in os.listdir(folder):
+            try:
+                link = os.readlink(os.path.join(folder, fd))
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            kinds[re.sub(r"\d+", "0", link)] += 1
+        return kinds
+
+    def way_back(self):
+        """What an image keeps of the one before."""
+        files = ["anon_inode:[eventfd]", self.program, os.path.join(
+            os.path.dirname(self.program), "retriever-http.so")]
+        files += ["/memfd:retriever-%s (deleted)" % name
+                  for name in ("record", "payloads", "points", "baton")]
+        return collections.Counter(re.sub(r"\d+", "0", f) for f in files)
+
     def test_no_descriptor_is_left_behind(self):
+        # One request at a time makes one connection to the intake; else there
+        # are as many as requests happened to meet.
         agent = self.start(self.intake(), env={
-            "DD_RUN_PATH": os.path.join(self.tmp, "run")})
+            "DD_RUN_PATH": os.path.join(self.tmp, "run"),
+            "DD_FORWARDER_MAX_CONCURRENT_REQUESTS": "1"})
         u = Uds(agent.uds)
+        sent = 0
 
-        def count():
-            return len(os.listdir("/proc/%d/fd" % agent.proc.pid))
-
-        seen = []
-        for _ in range(8):
+        def send():
+            nonlocal sent
             u.send("fd:1|c")
-            self.upgrade(agent)
+            sent += 1
+
+        def at_rest():
+            """With a payload of its own delivered a worker has all its files
+            open; with its programs loaded it has none for their sake alone. A
+            client ends when its connection has been closed."""
+            send()
             agent.flush()
-            seen.append(count())
-        # Kernel programs are loaded meanwhile, which takes some for a while.
-        eventually(lambda: count() <= max(seen[:4]),
-                   what="as few descriptors as before: %s" % seen)
+            eventually(lambda: agent.status()["delivered"] == sent,
+                       what="all being delivered")
+            agent.wait_for_tap()
+            return self.descriptors(agent)
+
+        # The least of three: a file is synced by a copy of its descriptor.
+        expected = (at_rest() & at_rest() & at_rest()) + self.way_back()
+
+        def difference():
+            now = self.descriptors(agent)
+            return dict(now - expected), dict(expected - now)
+
+        for n in range(1, 9):
+            send()  # is taken along
+            self.upgrade(agent)
+            at_rest()
+            try:
+                eventually(lambda: difference() == ({}, {}))
+            except AssertionError:
+                self.assertEqual(difference(), ({}, {}),
+                                 "too many, too few behind upgrade %d" % n)
+                raise
         with open("/proc/%d/environ" % agent.proc.pid) as f:
             self.assertNotIn("RETRIEVER_TRIAL", f.read())
 
