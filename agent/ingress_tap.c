@@ -55,13 +55,13 @@ static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
 #define AHEAD_BYTES 1024u
 #define LINE_BYTES 64u
 
-static void ask_ahead(const struct ring *ring, uint64_t pos, uint64_t next,
+static void ask_ahead(const struct ring *ring, uint64_t *asked, uint64_t pos,
                       uint64_t end)
 {
-    uint64_t to = next + AHEAD_BYTES < end ? next + AHEAD_BYTES : end;
+    uint64_t to = pos + AHEAD_BYTES < end ? pos + AHEAD_BYTES : end;
 
-    for (uint64_t at = pos + AHEAD_BYTES; at < to; at += LINE_BYTES)
-        __builtin_prefetch(ring->data + (at & (ring->n_bytes - 1)));
+    for (; *asked < to; *asked += LINE_BYTES)
+        __builtin_prefetch(ring->data + (*asked & (ring->n_bytes - 1)));
 }
 
 /* Tags of the process that sent @r; over UDP the number is not dependable. */
@@ -83,7 +83,8 @@ static bool is_alike(struct ingress *g, const struct tap_record *r,
 /* Records from @pos on of one socket, and of one sender if that has tags, which are
  * set. Returns how many. */
 static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
-                     struct dsd_packet p[DSD_AHEAD_LINES], uint32_t *source)
+                     uint64_t *asked, struct dsd_packet p[DSD_AHEAD_LINES],
+                     uint32_t *source)
 {
     const struct ring *ring = &g->landing->ring;
     const struct tap_record *first = NULL;
@@ -99,7 +100,7 @@ static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
 
         if (ring_before(ring, end, pos, &record, &bytes, &next) != RING_RECORD)
             break;
-        ask_ahead(ring, pos, next, end);
+        ask_ahead(ring, asked, next, end);
         r = record;
         if (first == NULL) {
             *source = source_of(g, r, bytes);
@@ -156,7 +157,7 @@ static void apply_one(struct ingress *g, struct stretch *st, const void *record,
 
 /* Some records from @pos on; returns the position behind them. */
 static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
-                      uint64_t end, int64_t now_s)
+                      uint64_t end, uint64_t *asked, int64_t now_s)
 {
     struct landing *l = g->landing;
     struct dsd_packet p[DSD_AHEAD_LINES];
@@ -167,7 +168,7 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
     uint32_t n;
 
     if (ingress_may_group(g)) {
-        n = list(g, pos, end, p, &source);
+        n = list(g, pos, end, asked, p, &source);
         if (n > 0)
             n_done =
                 ingest_datagrams(&g->ingest, &l->head->tap.pos, p, n,
@@ -182,7 +183,7 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
     if (n_done > 0)
         return pos + (uint32_t)(p[n_done - 1].next - (uint32_t)pos);
     if (ring_before(&l->ring, end, pos, &record, &n, &next) == RING_RECORD) {
-        ask_ahead(&l->ring, pos, next, end);
+        ask_ahead(&l->ring, asked, next, end);
         apply_one(g, st, record, n, next, now_s);
     }
     return next;
@@ -227,6 +228,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
     struct landing *l = g->landing;
     uint64_t pos = landing_ring_pos(l, l->head->tap.pos.record);
     struct stretch st = {0};
+    uint64_t asked = pos;
     uint64_t n_all = 0;
     int64_t now_s = 0;
     enum ring_rc rc = RING_EMPTY;
@@ -244,7 +246,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
             now_s = ingress_now_s(g);
             ingress_touch(g);
         }
-        pos = apply(g, &st, pos, end, now_s);
+        pos = apply(g, &st, pos, end, &asked, now_s);
         if (st.n >= STRETCH) {
             n_all += st.n;
             settle(g, &st, pos);

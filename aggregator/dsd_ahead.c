@@ -4,6 +4,7 @@
  * taken one by one. What dsd_parse() decides by comparing bytes is decided here once
  * more, for the usual forms only. Here each instruction counts.
  *
+ * AVX-512 gives no more than AVX2 here (bench_ingest), so there is no such form.
  * Compiled once per form (dsd_ahead_form.c): the flags say which vectors there
  * are, DSD_AHEAD how the function is called.
  */
@@ -32,24 +33,7 @@ dsd_ahead_fn DSD_AHEAD;
 
 /* ---- Which bytes of a block are this one -------------------------------- */
 
-#if defined(__AVX512BW__) && !defined(DSD_AHEAD_SCALAR)
-#include <immintrin.h>
-
-struct block {
-    __m512i v;
-};
-
-static inline struct block load(const char *p)
-{
-    return (struct block){_mm512_loadu_si512((const void *)p)};
-}
-
-static inline uint64_t bits(struct block b, char c)
-{
-    return _mm512_cmpeq_epi8_mask(b.v, _mm512_set1_epi8(c));
-}
-
-#elif defined(__AVX2__) && !defined(DSD_AHEAD_SCALAR)
+#if defined(__AVX2__) && !defined(DSD_AHEAD_SCALAR)
 #include <immintrin.h>
 
 struct block {
@@ -290,6 +274,7 @@ static INLINE bool take_line(const struct dsd_ahead_opts *o,
         i = stop + 1;
     }
     d->hash = hash_of(o, d);
+    __builtin_prefetch(&o->slots[(uint32_t)d->hash.lo & o->mask]);
     return true;
 }
 

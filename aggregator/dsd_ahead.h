@@ -46,6 +46,9 @@ struct dsd_ahead_opts {
     const uint64_t *seed; /* of the hashes, two words */
     unsigned class;       /* goes into them beside the type */
     bool may_end_bare;    /* a packet's last line needs no LF */
+    const struct table_slot
+        *slots;    /* to be asked for as soon as a hash is known */
+    uint32_t mask; /* of the hash's low bits: the slot */
 };
 
 /** Lines that were read: those of packet i end at ends[i], if all of its lines
@@ -68,17 +71,18 @@ typedef void dsd_ahead_fn(const struct dsd_ahead_opts *o,
  *  last. */
 dsd_ahead_fn *dsd_ahead_form(unsigned i);
 
-/** The whole of it; borrows from @d, too. */
-static inline struct sample dsd_ahead_sample(const struct dsd_ahead *d)
+/** Into *@s, of which all else is zero, and stays so; borrows from @d, too. Field by
+ *  field: for a struct of this size compilers emit "rep stos". */
+static inline void dsd_ahead_fill(struct sample *s, const struct dsd_ahead *d)
 {
-    return (struct sample){.name = d->name,
-                           .tags = d->tags,
-                           .type = (enum metric_type)d->type,
-                           .bad_rate = d->bad_rate,
-                           .rate = d->rate,
-                           .values = &d->value,
-                           .n_values = 1,
-                           .member = d->member};
+    s->name = d->name;
+    s->tags = d->tags;
+    s->type = (enum metric_type)d->type;
+    s->bad_rate = d->bad_rate;
+    s->rate = d->rate;
+    s->values = &d->value;
+    s->n_values = 1;
+    s->member = d->member;
 }
 
 #endif

@@ -217,10 +217,15 @@ struct group {
 static void read_ahead(struct ingest *in, const struct dsd_packet *r,
                        uint32_t n, uint32_t *working, bool may_end_bare)
 {
-    const struct dsd_ahead_opts o = {.parser = &in->parser.opts,
-                                     .seed = in->agg->spelling_seed,
-                                     .class = in->agg->own,
-                                     .may_end_bare = may_end_bare};
+    const struct table *t = &in->agg->head->spelling;
+    const struct dsd_ahead_opts o = {
+        .parser = &in->parser.opts,
+        .seed = in->agg->spelling_seed,
+        .class = in->agg->own,
+        .may_end_bare = may_end_bare,
+        .slots = region_base(in->agg->r, t->range_a + t->side),
+        .mask = t->mask,
+    };
 
     if (__builtin_expect(in->read == NULL, 0))
         in->read = dsd_ahead_form(0);
@@ -234,8 +239,6 @@ static INLINE void find_group(struct ingest *in, struct group *g)
     struct agg *a = in->agg;
 
     for (uint32_t i = 0; i < n; i++)
-        __builtin_prefetch(context_slot(a, d[i].hash));
-    for (uint32_t i = 0; i < n; i++)
         __builtin_prefetch(context_record(a, context_slot(a, d[i].hash)));
     for (uint32_t i = 0; i < n; i++) {
         g->of[i] = context_find(a, d[i].hash);
@@ -248,7 +251,6 @@ static INLINE void find_group(struct ingest *in, struct group *g)
 static INLINE bool apply_one(struct ingest *in, const char *p,
                              const struct dsd_ahead *d, struct context *c)
 {
-    struct sample s;
     enum dsd_result r;
 
     if (__builtin_expect(is_filtered(in, d->type), 0)) {
@@ -258,8 +260,8 @@ static INLINE bool apply_one(struct ingest *in, const char *p,
     if (__builtin_expect(c != NULL && !d->bad_rate, 1) &&
         cell_add_plain(in->agg, c, d->value, d->rate))
         return true;
-    s = dsd_ahead_sample(d);
-    r = agg_sample_of(in->agg, &s, c);
+    dsd_ahead_fill(&in->sample, d);
+    r = agg_sample_of(in->agg, &in->sample, c);
     if (__builtin_expect(r != DSD_METRIC, 0))
         name_offender(in, r, p, d->n_bytes - d->has_lf);
     return false;

@@ -42,6 +42,7 @@ struct ingest {
     int64_t now_s;                /* of the packet under way */
     dsd_ahead_fn *read;           /* the best form, from the first packet on */
     struct dsd_ahead_lines ahead; /* read ahead of their turn */
+    struct sample sample;         /* of one of them, for the long way */
 };
 
 #define INGEST_TRUNCATED 1u /* the kernel cut it: the last line is not whole */

@@ -139,9 +139,11 @@ static void check_form(const struct dsd_parser *p, dsd_ahead_fn *form,
                        enum dsd_result rc)
 {
     static const uint64_t seed[2] = {1, 2};
+    static const struct table_slot slots[1];
     const struct dsd_ahead_opts o = {.parser = &p->opts,
                                      .seed = seed,
-                                     .may_end_bare = true};
+                                     .may_end_bare = true,
+                                     .slots = slots};
     const struct dsd_packet packet = {.p = line, .n = (uint32_t)line_n};
     const struct sample *s = &p->sample;
     struct dsd_ahead_lines lines;

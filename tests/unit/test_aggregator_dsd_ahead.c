@@ -24,6 +24,7 @@
 dsd_ahead_fn dsd_ahead_scalar;
 
 static const uint64_t seed[2] = {11, 13};
+static const struct table_slot slots[1];
 
 struct fixture {
     struct dsd_parser parser;
@@ -51,7 +52,8 @@ static void open_fixture(bool no_aggregation, bool origin_client)
     assert_int_equal(dsd_parser_init(&f.parser, &opts), 0);
     f.opts = (struct dsd_ahead_opts){.parser = &f.parser.opts,
                                      .seed = seed,
-                                     .may_end_bare = true};
+                                     .may_end_bare = true,
+                                     .slots = slots};
     f.end = p + page;
     f.forms[f.n_forms++] = dsd_ahead_scalar;
     for (unsigned i = 0; dsd_ahead_form(i) != NULL; i++)
