@@ -25,6 +25,7 @@
 #include "aggregator/agg.h"
 #include "bpf/cgroup.h"
 #include "bpf/event_ring.h"
+#include "bpf/named_types.h"
 #include "bpf/probe.h"
 
 #define MODULE "kernel"
@@ -366,8 +367,8 @@ static void say(const struct kernel *k, const struct loader_cause *no_ring)
                   cause->remedy, off[0] != '\0' ? off : "all");
 }
 
-/* The kernel's types are megabytes, read once more for each object; the allocator
- * would keep them for ever. */
+/* The kernel's types are megabytes, read once more for each object with tracepoints;
+ * the allocator would keep them for ever. */
 static void give_back_memory(void)
 {
 #ifdef __GLIBC__
@@ -389,16 +390,20 @@ static void open_all(struct kernel *k)
         .workload_pid = k->opts.workload_pid,
     };
 
+    struct named_types named = {.fd = -1};
     struct btf *types = NULL;
 
     open_ring(k, &env, &no_ring);
     if (env.events_fd >= 0) /* else there is no program to choose */
         env.types = types = probe_types();
+    if (types != NULL && named_types_create(&named, types) == 0)
+        env.types_path = named.path;
     if (cgroups_create(&k->cgroups) != 0)
         k->cgroups = NULL;
     env.cgroups = k->cgroups;
     for (uint32_t i = 0; i < k->n && wanted(k) < KERNEL_STOPPED; i++)
         open_one(k, i, &env, &no_ring);
+    named_types_close(&named);
     probe_types_free(types);
     give_back_memory();
     say(k, &no_ring);

@@ -70,12 +70,17 @@ static __always_inline __u64 ticks_of(__u64 ns)
 
 static __always_inline struct member *member_of(struct task_struct *t)
 {
-    struct member *m;
+    struct member *m = bpf_task_storage_get(&members, t, NULL, 0);
 
-    if (!t->bpf_storage)
-        return NULL;
-    m = bpf_task_storage_get(&members, t, NULL, 0);
     return m && m->family ? m : NULL;
+}
+
+/* For the scheduler's hooks: fast for the many that are in no family. Each load of a
+ * pointer costs the verifier a millisecond (sched.bpf.c), so the others do without. */
+static __always_inline struct member *member_with(struct task_struct *t,
+                                                  const void *storage)
+{
+    return storage ? member_of(t) : NULL;
 }
 
 static __always_inline struct activity_family *family_of(struct member *m)
@@ -151,7 +156,10 @@ static __always_inline void leave_cpu(struct member *m,
 static __always_inline int on_switch(int preempt, struct task_struct *prev,
                                      struct task_struct *next)
 {
-    struct member *pm = member_of(prev), *nm = member_of(next);
+    const void *prev_storage = prev->bpf_storage;
+    const void *next_storage = next->bpf_storage;
+    struct member *pm = member_with(prev, prev_storage);
+    struct member *nm = member_with(next, next_storage);
     struct activity_family *f;
     __u64 now_ns;
 
@@ -194,7 +202,7 @@ int BPF_PROG(activity_switch_state, _Bool preempt, unsigned int state,
 
 static __always_inline int on_wakeup(struct task_struct *t)
 {
-    struct member *m = member_of(t);
+    struct member *m = member_with(t, t->bpf_storage);
     struct activity_family *f;
 
     if (!m || m->counted)

@@ -49,7 +49,7 @@ int activity_kernel_open(struct activity_kernel *k,
     int rc;
 
     memset(k, 0, sizeof(*k));
-    rc = loader_open(&k->object, LOADER_ACTIVITY, cause);
+    rc = loader_open(&k->object, LOADER_ACTIVITY, env->types_path, cause);
     if (rc != 0)
         return rc;
     choose_switch(k->object, env->types);

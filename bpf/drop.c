@@ -94,11 +94,12 @@ static void set_config(struct drop *d, const struct drop_kernel *k,
         out->netns = (uint32_t)st.st_ino;
 }
 
-static int load(struct drop *d, const struct drop_kernel *k,
-                const struct drop_plan *plan, struct loader_cause *cause)
+static int load(struct drop *d, const struct feature_env *env,
+                const struct drop_kernel *k, const struct drop_plan *plan,
+                struct loader_cause *cause)
 {
     struct drop_config cfg;
-    int rc = loader_open(&d->object, LOADER_DROP, cause);
+    int rc = loader_open(&d->object, LOADER_DROP, env->types_path, cause);
 
     if (rc != 0)
         return rc;
@@ -180,7 +181,7 @@ int drop_open_on(void **self, const struct feature_env *env,
     d->cgroups = env->cgroups;
     rc = drop_senders_create(&d->senders);
     if (rc == 0)
-        rc = load(d, k, &plan, cause);
+        rc = load(d, env, k, &plan, cause);
     if (rc == 0)
         rc = attach(d, cause);
     if (rc != 0) {

@@ -619,7 +619,7 @@ static int open_probes(struct env *e, const struct feature_env *env,
     }
     for (uint32_t i = 0; i < e->opts.watch.n; i++)
         memcpy(o.config.names[i], e->opts.watch.v[i].name, ENV_NAME_BYTES);
-    rc = attach_create(&e->attach, &o, cause);
+    rc = attach_create(&e->attach, &o, env->types_path, cause);
     if (rc == 0)
         rc = discover_create(&e->discover, e->images, e->attach);
     return rc;

@@ -82,12 +82,12 @@ static void choose(struct bpf_object *o, enum attach_mode mode)
     }
 }
 
-static int load_mode(struct attach *a, enum attach_mode mode,
+static int load_mode(struct attach *a, enum attach_mode mode, const char *types,
                      struct loader_cause *cause)
 {
     const struct attach_opts *o = &a->opts;
     struct bpf_object *object = NULL;
-    int rc = loader_open(&object, LOADER_ENV, cause);
+    int rc = loader_open(&object, LOADER_ENV, types, cause);
 
     if (rc != 0)
         return rc;
@@ -112,18 +112,18 @@ static int load_mode(struct attach *a, enum attach_mode mode,
 }
 
 /* From @mode on, the first that loads. */
-static int load_from(struct attach *a, enum attach_mode mode,
+static int load_from(struct attach *a, enum attach_mode mode, const char *types,
                      struct loader_cause *cause)
 {
     int rc = LOADER_REFUSED;
 
     for (; rc == LOADER_REFUSED && mode < ATTACH_N_MODES; mode++)
-        rc = load_mode(a, mode, cause);
+        rc = load_mode(a, mode, types, cause);
     return rc;
 }
 
 int attach_create(struct attach **out, const struct attach_opts *o,
-                  struct loader_cause *cause)
+                  const char *types, struct loader_cause *cause)
 {
     struct attach *a =
         calloc(1, sizeof(*a) + o->max_inodes * sizeof(a->sites[0]));
@@ -137,7 +137,7 @@ int attach_create(struct attach **out, const struct attach_opts *o,
         a->sites[i].multi_fd = -1;
     if (stat("/", &st) == 0)
         a->own_dev = st.st_dev;
-    rc = load_from(a, o->best, cause);
+    rc = load_from(a, o->best, types, cause);
     if (rc != 0) {
         free(a);
         return rc;
@@ -241,7 +241,7 @@ static int attach_site(struct attach *a, struct site *s, int fd,
     while (rc != 0 && a->counts.n_attached == 0 &&
            a->mode + 1 < ATTACH_N_MODES) {
         detach(a, s);
-        if (load_from(a, a->mode + 1, &cause) != 0)
+        if (load_from(a, a->mode + 1, NULL, &cause) != 0)
             break;
         log_debug(MODULE, "fell back to mode=%s cause=\"%s\"",
                   mode_names[a->mode], a->cause.why);

@@ -41,9 +41,10 @@ enum attach_rc {
 
 struct attach;
 
-/** Load. Returns 0, LOADER_REFUSED (@cause filled) or -errno. */
+/** Load. @types: as for loader_open(), during the call. Returns 0, LOADER_REFUSED
+ *  (@cause filled) or -errno. */
 int attach_create(struct attach **out, const struct attach_opts *o,
-                  struct loader_cause *cause);
+                  const char *types, struct loader_cause *cause);
 void attach_close(struct attach *a);
 
 /** Process @pid uses the file @fd, which is @im. Returns 0, enum attach_rc or

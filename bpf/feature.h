@@ -36,10 +36,11 @@ struct feature_env {
     int events_stats_fd;     /* event_stats */
     int watched_fd;          /* life_watched (life.h); -1 = none */
     struct cgroups *cgroups; /* names of cgroups */
-    const struct btf
-        *types;        /* the kernel's, during open(); may be NULL: probe.h */
-    uint32_t own_tgid; /* of the agent's worker, initial namespace */
-    uint32_t workload_pid; /* of the job of `exec`; 0 = none */
+    /* The kernel's, during open(). May be NULL: probe.h, loader_open(). */
+    const struct btf *types;
+    const char *types_path; /* a file with those that programs name */
+    uint32_t own_tgid;      /* of the agent's worker, initial namespace */
+    uint32_t workload_pid;  /* of the job of `exec`; 0 = none */
 };
 
 struct feature {

@@ -81,7 +81,7 @@ static int life_open(void **self, const struct feature_env *env,
         rc = LOADER_REFUSED; /* no ring: its cause is known */
         goto out;
     }
-    rc = loader_open(&l->object, LOADER_LIFE, cause);
+    rc = loader_open(&l->object, LOADER_LIFE, env->types_path, cause);
     if (rc != 0)
         goto out;
     choose_victim(l->object, env->types);

@@ -77,9 +77,10 @@ int loader_probe(struct loader_cause *cause, uint32_t *own_tgid)
 }
 
 int loader_open(struct bpf_object **out, enum loader_object which,
-                struct loader_cause *cause)
+                const char *types, struct loader_cause *cause)
 {
-    LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = objects[which].name);
+    LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = objects[which].name,
+                .btf_custom_path = types);
     struct bpf_object *o;
 
     (void)libbpf_set_print(print);

@@ -3,8 +3,8 @@
  * Embedded objects into the kernel: open, choose, set constants, share maps, load;
  * and what to tell people when the kernel refuses.
  *
- * Thread:  a helper thread, one object at a time. Loading takes some 5 ms, so never
- *          the reader or the loop.
+ * Thread:  a helper thread, one object at a time. Loading takes some 10 to 50 ms, so
+ *          never the reader or the loop.
  * Memory:  libbpf's, until loader_close().
  * Promise: nothing here ends the process or prints: a refusal is a result with a
  *          cause and a remedy.
@@ -53,10 +53,12 @@ void loader_explain(struct loader_cause *out, const char *what, int err);
  *  known. */
 int loader_probe(struct loader_cause *cause, uint32_t *own_tgid);
 
-/** Parse the embedded object. Returns 0, LOADER_REFUSED (@cause filled) or -errno;
- *  *out is untouched then. */
+/** Parse the embedded object. @types: a file with those of the kernel's types that
+ *  it names (named_types.h), there until it is loaded; NULL: libbpf searches through
+ *  all of them. Returns 0, LOADER_REFUSED (@cause filled) or -errno; *out is
+ *  untouched then. */
 int loader_open(struct bpf_object **out, enum loader_object which,
-                struct loader_cause *cause);
+                const char *types, struct loader_cause *cause);
 
 /** Between open and load: constants (the one variable of .rodata, @n bytes). */
 int loader_set_constants(struct bpf_object *o, const void *p, size_t n);

@@ -8,6 +8,7 @@
 #include "bpf/drop.h"
 #include "bpf/event_ring.h"
 #include "bpf/life.h"
+#include "bpf/named_types.h"
 #include "bpf/probe.h"
 #include "bpf/runq_kernel.h"
 #include "bpf/tap.h"
@@ -58,6 +59,18 @@ struct btf *probe_types(void)
 void probe_types_free(struct btf *types)
 {
     (void)types;
+}
+
+int named_types_create(struct named_types *t, const struct btf *kernel)
+{
+    (void)kernel;
+    *t = (struct named_types){.fd = -1};
+    return -ENOENT;
+}
+
+void named_types_close(struct named_types *t)
+{
+    (void)t;
 }
 
 int probe_enum(const struct btf *types, const char *type, const char *name)

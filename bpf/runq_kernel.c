@@ -102,7 +102,7 @@ static int load(struct runq_kernel *k, struct sched_config *cfg,
                 const struct feature_env *env, bool state_first,
                 bool force_shared, struct loader_cause *cause)
 {
-    int rc = loader_open(&k->object, LOADER_SCHED, cause);
+    int rc = loader_open(&k->object, LOADER_SCHED, env->types_path, cause);
     int task_at;
 
     if (rc == 0)

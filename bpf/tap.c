@@ -11,7 +11,7 @@ static int load_one(int *program, const struct ring *ring,
                     const struct tap_config *cfg, struct loader_cause *cause)
 {
     struct bpf_object *o = NULL;
-    int rc = loader_open(&o, LOADER_TAP, cause);
+    int rc = loader_open(&o, LOADER_TAP, NULL, cause);
 
     if (rc == 0)
         rc = loader_set_constants(o, cfg, sizeof(*cfg));
