@@ -134,7 +134,8 @@ static void tell_settled(struct forwarder *f)
     while (*link != NULL && !f->closing) {
         struct settled_waiter *w = *link;
 
-        if (oldest != 0 && oldest <= w->age) {
+        if ((oldest != 0 && oldest <= w->age) ||
+            (w->awaits && store_awaits(f->store))) {
             link = &w->next;
             continue;
         }
@@ -343,6 +344,9 @@ int forwarder_when_settled(struct forwarder *f, forwarder_idle_fn *fn,
     if (w == NULL)
         return -ENOMEM;
     w->age = store_last_age(f->store);
+    w->awaits = store_awaits(f->store);
+    if (w->awaits && w->age < store_found_age(f->store))
+        w->age = store_found_age(f->store);
     w->fn = fn;
     w->arg = arg;
     w->next = f->waiters;

@@ -62,6 +62,7 @@ struct parked {
 struct settled_waiter {
     struct settled_waiter *next;
     uint64_t age; /* all up to this one */
+    bool awaits;  /* and those that an earlier image left on disk */
     forwarder_idle_fn *fn;
     void *arg;
 };

@@ -339,6 +339,8 @@ void store_stats(const struct store *s, struct store_stats *out);
  *  were; what is made later has a larger one. */
 uint64_t store_last_age(const struct store *s);
 uint64_t store_oldest_age(const struct store *s);
+/** Nothing that is still to be found on disk (store_awaits()) will be fresher. */
+uint64_t store_found_age(const struct store *s);
 const struct delivery_counts *store_counts(const struct store *s);
 /** All of this life, and of payloads of earlier lives. */
 const struct store_books *store_own(const struct store *s);

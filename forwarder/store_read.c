@@ -60,6 +60,11 @@ uint64_t store_oldest_age(const struct store *s)
     return oldest;
 }
 
+uint64_t store_found_age(const struct store *s)
+{
+    return s->head->base_order - 1;
+}
+
 const struct delivery_counts *store_counts(const struct store *s)
 {
     return &s->head->books[STORE_OWN].counts;

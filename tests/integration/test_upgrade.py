@@ -479,6 +479,18 @@ class Upgrades(UpgradeCase):
         self.assertIn(b'"flushed":true,"samples":1,', flush.communicate()[0])
         self.assert_all_delivered(agent.stop())
 
+    def test_a_flush_behind_an_upgrade_waits_for_what_lies_on_disk(self):
+        intake = self.intake()
+        agent = self.start(intake, env={
+            "DD_RUN_PATH": os.path.join(self.tmp, "run")})
+        for i in range(1, 13):  # it is asked before the folder was read
+            Uds(agent.uds).send("along:1|c")
+            self.upgrade(agent)
+            flush = agent.flush()
+            self.assertTrue(flush["flushed"])
+            self.assertEqual(self.sum_of(intake.totals(), "along"), i, flush)
+        self.assert_all_delivered(agent.stop())
+
     def test_a_stop_asked_while_the_worker_rests(self):
         intake = self.intake()
         agent = self.start(intake)
