@@ -99,7 +99,9 @@ class Manager:
     def wait_for(self, line):
         with self.cond:
             self.case.assertTrue(self.cond.wait_for(
-                lambda: line in self.lines, 20), (line, self.lines))
+                lambda: line in self.lines, 20),
+                (line, self.lines, self.agent.proc.poll(),
+                 self.agent.err.all()))
 
     def start(self, ready=True, **env):
         with self.cond:

@@ -204,7 +204,7 @@ class Tap(Case):
         uds = Uds(agent.uds)
         for life in range(2):
             pid = eventually(agent.worker_pid, what="a worker")
-            break_code(pid, ["ingest_short"])
+            break_code(pid, ["ingest_datagrams"])
             uds.send("fault:1|c")
             eventually(lambda: agent.worker_pid() not in (None, pid),
                        what="a successor")
