@@ -101,7 +101,7 @@ class Manager:
             self.case.assertTrue(self.cond.wait_for(
                 lambda: line in self.lines, 20),
                 (line, self.lines, self.agent.proc.poll(),
-                 self.agent.err.all()))
+                 self.agent.err.lines))
 
     def start(self, ready=True, **env):
         with self.cond:
