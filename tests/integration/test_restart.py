@@ -146,7 +146,9 @@ class Manager:
     def _is_gone(pid):
         try:
             with open("/proc/%d/stat" % pid) as f:
-                return f.read().split(")")[1][1] == "Z"
+                ended = f.read().split(")")[1][1] == "Z"
+            # A thread that is in the kernel still holds what they shared.
+            return ended and os.listdir("/proc/%d/task" % pid) == [str(pid)]
         except OSError:
             return True
 
