@@ -200,8 +200,8 @@ static INLINE uint32_t take_head(struct dsd_ahead *d, struct bars *bars,
     uint32_t value_end = next_bar(bars);
     uint32_t type_end = next_bar(bars);
 
-    if (colon == 0 || colon + 1 >= value_end || value_end + 1 >= type_end ||
-        at[0] == '_' ||
+    if (colon == 0 || colon == LOOK_BYTES || colon + 1 >= value_end ||
+        value_end + 1 >= type_end || at[0] == '_' ||
         !take_type(d, at + value_end + 1, type_end - value_end - 1) ||
         !take_value(d, at + colon + 1, at + value_end))
         return 0;

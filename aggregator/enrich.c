@@ -144,7 +144,7 @@ static bool is_internal(struct view tag)
 /* As our own thread wrote them: nothing in them steers the agent. */
 static void add_origin(struct agg *a)
 {
-    const char *at = a->origin.p;
+    const char *at = a->origin.n > 0 ? a->origin.p : "";
     const char *end = at + a->origin.n;
 
     while (at < end) {

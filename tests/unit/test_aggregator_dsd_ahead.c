@@ -167,6 +167,8 @@ static const char *const usual[] = {
 #define N_USUAL (sizeof(usual) / sizeof(usual[0]))
 
 static const char *const others[] = {
+    "no.colon.in.the.bytes.that.are.looked.at.and.digits.behind.themx91|g",
+    "no.colon.in.the.bytes.that.are.looked.at.and.digits.behind.themx1:1|g",
     "app.hits:1:2|c",
     "app.hits:1|c|T1657100430",
     "_e{1,1}:a|b",
