@@ -107,6 +107,37 @@ static void close_all(void)
     memset(&in, 0, sizeof(in));
 }
 
+/* As the reader does with a batch: groups as far as they go, then one. A 0x1d ends a
+ * datagram. */
+static void feed_batch(const char *bytes, size_t n, enum transport t,
+                       int64_t now_s)
+{
+    struct dsd_packet p[2 * DSD_AHEAD_LINES];
+    const char *end = bytes + n;
+    uint32_t working;
+    uint32_t n_p = 0;
+
+    for (; n_p < 2 * DSD_AHEAD_LINES && bytes < end; n_p++) {
+        const char *stop = memchr(bytes, 0x1d, (size_t)(end - bytes));
+
+        stop = stop != NULL ? stop : end;
+        p[n_p] = (struct dsd_packet){.p = bytes,
+                                     .n = (uint32_t)(stop - bytes),
+                                     .record = pos->record + n_p,
+                                     .next = pos->record + n_p + 1};
+        bytes = stop + 1;
+    }
+    for (uint32_t i = 0; i < n_p;) {
+        uint32_t k =
+            ingest_datagrams(&in, pos, p + i, n_p - i, &working, t, now_s);
+
+        if (k == 0)
+            ingest_packet(&in, pos, p[i].next, p[i].p, p[i].n, t, 0, now_s);
+        i += k > 0 ? k : 1;
+        must(pos->offset != 0 || pos->record == p[i - 1].next);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -124,9 +155,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         must(packet != NULL);
         memcpy(packet, data + at, n);
-        ingest_packet(&in, pos, pos->record + 1, packet, n,
-                      (enum transport)(what % TRANSPORT_N),
-                      (what & 16) != 0 ? INGEST_TRUNCATED : 0, now_s);
+        if ((what & 64) != 0 && what % TRANSPORT_N != TRANSPORT_KERNEL)
+            feed_batch(packet, n, (enum transport)(what % TRANSPORT_N), now_s);
+        else
+            ingest_packet(&in, pos, pos->record + 1, packet, n,
+                          (enum transport)(what % TRANSPORT_N),
+                          (what & 16) != 0 ? INGEST_TRUNCATED : 0, now_s);
         free(packet);
         at += n + 1;
         now_s += what >> 5;
