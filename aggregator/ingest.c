@@ -28,7 +28,7 @@ struct stretch {
     uint64_t n_received;
     uint64_t n_datagrams, n_bytes;
     uint32_t n_lines;
-    bool full; /* the last line took the long way, and the journal's room */
+    bool full; /* commit before the next line: the last one took much room */
 };
 
 static void count(struct ingest *in, uint64_t *counter, uint64_t n)

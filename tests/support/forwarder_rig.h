@@ -32,7 +32,8 @@ struct rig {
     struct forwarder_config cfg;
     struct forwarder *f;
     int module;
-    uint64_t n_put; /* samples */
+    int good_module; /* between rig_start_without_module() and its mending */
+    uint64_t n_put;  /* samples */
     bool closed, idle, settled;
     int n_idle;
     /* the intake */
@@ -55,6 +56,11 @@ int rig_teardown(void **state);
 /** The forwarder begins, with RIG_KEY. */
 void rig_start(struct rig *f);
 void rig_close_forwarder(struct rig *f);
+
+/** Begins with a module that cannot be loaded, and returns when that was tried. */
+void rig_start_without_module(struct rig *f);
+/** From now on it can. */
+void rig_mend_module(struct rig *f);
 
 /** A payload of three bytes @fill and ten samples. */
 void rig_put(struct rig *f, char fill);
