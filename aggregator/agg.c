@@ -9,6 +9,7 @@
 #include "aggregator/bucket.h"
 #include "aggregator/cell.h"
 #include "aggregator/context.h"
+#include "aggregator/dsd_ahead.h"
 #include "aggregator/enrich.h"
 #include "aggregator/intern.h"
 #include "aggregator/room.h"
@@ -169,7 +170,8 @@ int agg_create(struct agg **out, struct region *r, const struct agg_config *cfg)
         rc = lay_out(a);
     if (rc != 0)
         goto out;
-    memcpy(a->spelling_seed, a->head->seed, sizeof(a->spelling_seed));
+    spelling_key_init(&a->spelling, a->head->seed);
+    a->form = dsd_ahead_form(0);
     *out = a;
     a = NULL; /* handed over */
 out:
@@ -187,8 +189,8 @@ void agg_set_origin(struct agg *a, struct view tags)
     if (tags.n > 0)
         h = hash_bytes(tags.p, tags.n, seed[0]);
     a->origin = tags;
-    a->spelling_seed[0] = seed[0] ^ h.lo;
-    a->spelling_seed[1] = seed[1] ^ h.hi;
+    a->spelling.seed[0] = seed[0] ^ h.lo;
+    a->spelling.seed[1] = seed[1] ^ h.hi;
 }
 
 bool agg_peek(const struct region *r, struct ingest_counts *counts,
@@ -230,7 +232,8 @@ static void count_more(struct agg *a, uint64_t *counter, uint64_t n)
 static struct context *resolve(struct agg *a, const struct sample *s,
                                unsigned class)
 {
-    struct hash128 h = context_hash(a, s->name, s->tags, class);
+    struct hash128 h =
+        a->form->hash(&a->spelling, s->name, s->tags, class | a->own);
     struct context *c = context_find(a, h);
 
     if (__builtin_expect(c != NULL, 1))

@@ -24,6 +24,20 @@ enum cell_kind context_kind(unsigned class)
     return (enum cell_kind)kinds[class];
 }
 
+struct context *context_find(const struct agg *a, struct hash128 h)
+{
+    struct spellings s = context_spellings(a);
+    uint32_t frag = (uint32_t)h.lo;
+    struct context *c = context_at(a, context_guess(s, h), h);
+
+    for (uint32_t i = frag & s.mask; c == NULL && s.slots[i].ref != 0;
+         i = (i + 1) & s.mask) {
+        if (s.slots[i].frag == frag)
+            c = context_at(a, s.slots[i].ref, h);
+    }
+    return c;
+}
+
 /* Remember one more spelling of @c; without room it is resolved the long way
  * again at its next sight. */
 static void add_alias(struct agg *a, struct context *c, struct hash128 h)
@@ -235,7 +249,10 @@ static struct context *enter_overflow(struct agg *a, struct view name,
 static struct hash128 overflow_hash(const struct agg *a, struct view name,
                                     unsigned class)
 {
-    return hash_spelling(name, (struct view){0}, class | a->own, a->head->seed);
+    const uint64_t *seed = a->head->seed;
+
+    return hash_mix(hash_bytes(name.p, name.n, seed[0]),
+                    (struct hash128){class | a->own, seed[1]});
 }
 
 struct context *context_overflow(struct agg *a, const struct sample *s,

@@ -15,6 +15,7 @@
 
 #include "aggregator/hash.h"
 #include "aggregator/layout.h"
+#include "aggregator/table.h"
 
 /** How a spelling was meant: a metric_type, or one of these. */
 enum spelling_class {
@@ -25,32 +26,43 @@ enum spelling_class {
 
 enum cell_kind context_kind(unsigned spelling_class);
 
-static inline struct hash128 context_hash(const struct agg *a, struct view name,
-                                          struct view tags, unsigned class)
-{
-    return hash_spelling(name, tags, class | a->own, a->spelling_seed);
-}
+/** Where spellings are looked up, until one is entered. */
+struct spellings {
+    const struct table_slot *slots;
+    uint32_t mask;
+};
 
-/** The first slot that may hold a spelling: to be asked for ahead of its use. */
-static inline const struct table_slot *context_slot(const struct agg *a,
-                                                    struct hash128 h)
+static inline struct spellings context_spellings(const struct agg *a)
 {
     const struct table *t = &a->head->spelling;
-    const struct table_slot *slots = region_base(a->r, t->range_a + t->side);
 
-    return &slots[(uint32_t)h.lo & t->mask];
+    return (struct spellings){table_slots(a, t), t->mask};
 }
 
-/** What that slot, once there, says to ask for next. */
-static inline const void *context_record(const struct agg *a,
-                                         const struct table_slot *slot)
+/** What @h stands for if it was seen before, mostly: a reference to be asked for
+ *  ahead of its use by context_at(). How far it lies from its home is what no branch
+ *  predictor can know: of four slots, without a branch. */
+static inline uint32_t context_guess(struct spellings s, struct hash128 h)
 {
-    return (slot->ref & REF_ALIAS) == 0
-               ? (const void *)&a->contexts[slot->ref]
-               : (const void *)&a->aliases[slot->ref & ~REF_ALIAS];
+    uint32_t frag = (uint32_t)h.lo;
+    uint32_t i = frag & s.mask;
+    uint32_t found;
+
+    if (__builtin_expect(i + 3 > s.mask, 0))
+        return 0;
+    found = (unsigned)(s.slots[i].frag == frag) |
+            (unsigned)(s.slots[i + 1].frag == frag) << 1 |
+            (unsigned)(s.slots[i + 2].frag == frag) << 2 | 1u << 3;
+    return s.slots[i + (uint32_t)__builtin_ctz(found)].ref;
 }
 
-/* The context that @ref stands for, if that has this hash. */
+static inline const void *context_record(const struct agg *a, uint32_t ref)
+{
+    return (ref & REF_ALIAS) == 0 ? (const void *)&a->contexts[ref]
+                                  : (const void *)&a->aliases[ref & ~REF_ALIAS];
+}
+
+/** The context that @ref stands for, if that has this hash; else NULL. */
 static inline struct context *context_at(const struct agg *a, uint32_t ref,
                                          struct hash128 h)
 {
@@ -65,35 +77,7 @@ static inline struct context *context_at(const struct agg *a, uint32_t ref,
 }
 
 /** The context of a spelling seen before; NULL: never seen, or not cached. */
-static inline struct context *context_find(const struct agg *a,
-                                           struct hash128 h)
-{
-    const struct table *t = &a->head->spelling;
-    const struct table_slot *slots = region_base(a->r, t->range_a + t->side);
-    uint32_t frag = (uint32_t)h.lo;
-    uint32_t i = frag & t->mask;
-    struct context *c;
-
-    /* How far it lies from its home is what no branch predictor can know. */
-    if (__builtin_expect(i + 3 <= t->mask, 1)) {
-        uint32_t found = (unsigned)(slots[i].frag == frag) |
-                         (unsigned)(slots[i + 1].frag == frag) << 1 |
-                         (unsigned)(slots[i + 2].frag == frag) << 2 |
-                         (unsigned)(slots[i + 3].frag == frag) << 3;
-
-        if (__builtin_expect(found != 0, 1)) {
-            c = context_at(a, slots[i + (uint32_t)__builtin_ctz(found)].ref, h);
-            if (__builtin_expect(c != NULL, 1))
-                return c;
-        }
-    }
-    for (; slots[i].ref != 0; i = (i + 1) & t->mask) {
-        c = slots[i].frag == frag ? context_at(a, slots[i].ref, h) : NULL;
-        if (c != NULL)
-            return c;
-    }
-    return NULL;
-}
+struct context *context_find(const struct agg *a, struct hash128 h);
 
 /** First sight of a spelling. Returns its context (which may be an overflow
  *  one), or NULL: the name is refused (DSD_NAME). */

@@ -4,15 +4,15 @@
  * taken one by one. What dsd_parse() decides by comparing bytes is decided here once
  * more, for the usual forms only. Here each instruction counts.
  *
- * AVX-512 gives no more than AVX2 here (bench_ingest), so there is no such form.
  * Compiled once per form (dsd_ahead_form.c): the flags say which vectors there
- * are, DSD_AHEAD how the function is called.
+ * are, DSD_AHEAD how the form is called.
  */
 #include "aggregator/dsd_ahead.h"
 
 #include <string.h>
 
 #include "aggregator/number.h"
+#include "aggregator/spelling_lanes.h"
 
 #define LOOK_BYTES 64u
 #define PAGE_BYTES 4096u /* or a multiple of it */
@@ -29,21 +29,40 @@
 
 #define INLINE inline __attribute__((always_inline))
 
-dsd_ahead_fn DSD_AHEAD;
+extern const struct dsd_ahead_form DSD_AHEAD;
 
 /* ---- Which bytes of a block are this one -------------------------------- */
 
-#if defined(__AVX2__) && !defined(DSD_AHEAD_SCALAR)
+#if defined(DSD_AHEAD_AVX512)
+
+#define LOADS_WHAT_IS_LEFT true
+
+struct block {
+    __m512i v;
+};
+
+static inline struct block load(const char *p, size_t left)
+{
+    return (struct block){lanes_load(p, left)};
+}
+
+static inline uint64_t bits(struct block b, char c)
+{
+    return _mm512_cmpeq_epi8_mask(b.v, _mm512_set1_epi8(c));
+}
+
+#elif defined(__AVX2__) && !defined(DSD_AHEAD_SCALAR)
 #include <immintrin.h>
 
 struct block {
     __m256i v[2];
 };
 
-static inline struct block load(const char *p)
+static inline struct block load(const char *p, size_t left)
 {
     const __m256i *at = (const void *)p;
 
+    (void)left;
     return (struct block){{_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)}};
 }
 
@@ -65,10 +84,11 @@ struct block {
     __m128i v[4];
 };
 
-static inline struct block load(const char *p)
+static inline struct block load(const char *p, size_t left)
 {
     struct block b;
 
+    (void)left;
     for (int i = 0; i < 4; i++)
         b.v[i] = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
     return b;
@@ -91,8 +111,9 @@ struct block {
     const char *p;
 };
 
-static inline struct block load(const char *p)
+static inline struct block load(const char *p, size_t left)
 {
+    (void)left;
     return (struct block){p};
 }
 
@@ -105,6 +126,10 @@ static inline uint64_t bits(struct block b, char c)
     return all;
 }
 
+#endif
+
+#ifndef LOADS_WHAT_IS_LEFT
+#define LOADS_WHAT_IS_LEFT false
 #endif
 
 /* ---- A line ------------------------------------------------------------- */
@@ -145,72 +170,53 @@ static INLINE uint32_t next_bar(struct bars *b)
     return at < b->end ? at : b->end;
 }
 
-/* Which type comes next is the one thing about a line that no branch predictor can
- * know: hence a table. Two letters are "ms" and nothing else. */
-static INLINE bool take_type(struct dsd_ahead *d, const char *p, uint32_t n)
+/* 1 + enum metric_type; 0: none. Which type comes next is the one thing about a line
+ * that no branch predictor can know: hence a table. Two letters are "ms" and nothing
+ * else. */
+static INLINE unsigned type_of(const char *p, uint32_t n)
 {
     static const uint8_t types[256] = {
         ['c'] = 1 + METRIC_COUNTER,      ['g'] = 1 + METRIC_GAUGE,
         ['h'] = 1 + METRIC_HISTOGRAM,    ['s'] = 1 + METRIC_SET,
         ['d'] = 1 + METRIC_DISTRIBUTION,
     };
-    uint8_t t = types[(unsigned char)p[0]];
 
-    if (n == 2 && p[0] == 'm' && p[1] == 's')
-        t = 1 + METRIC_TIMING;
-    else if (n != 1)
-        return false;
-    d->type = (uint8_t)(t - 1);
-    return t != 0;
+    if (n == 1)
+        return types[(unsigned char)p[0]];
+    return n == 2 && p[0] == 'm' && p[1] == 's' ? 1 + METRIC_TIMING : 0;
 }
 
-/* One to 15 digits: the usual value, exact. */
-static INLINE bool short_int(double *out, const char *p, const char *end)
+/* One to eight digits at once: bytes of one word, then pairs of them, then fours.
+ * Eight bytes at @p can be read. */
+static INLINE bool few_digits(double *out, const char *p, uint32_t n)
 {
-    int64_t m = 0;
+    unsigned unused = 64 - 8 * n;
+    uint64_t x = (lanes_read64(p) ^ 0x3030303030303030ULL) << unused;
 
-    if (end - p > 15)
+    if (((x + 0x7676767676767676ULL) | x) & 0x8080808080808080ULL)
         return false;
-    do {
-        unsigned digit = (unsigned)(unsigned char)*p - '0';
-
-        if (digit > 9)
-            return false;
-        m = m * 10 + digit;
-    } while (++p < end);
-    *out = (double)m;
+    x = x * 10 + (x >> 8);
+    x = (x & 0x000000ff000000ffULL) * 0x000f424000000064ULL +
+        (x >> 16 & 0x000000ff000000ffULL) * 0x0000271000000001ULL;
+    *out = (double)(uint32_t)(x >> 32);
     return true;
 }
 
-static INLINE bool take_value(struct dsd_ahead *d, const char *p,
-                              const char *end)
+static INLINE bool take_value(double *out, const char *p, uint32_t n,
+                              bool can_read)
 {
-    if (d->type == METRIC_SET) {
-        d->member = view_of(p, (uint32_t)(end - p));
+    const char *end = p + n;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (__builtin_expect(n <= 8 && can_read, 1) &&
+        __builtin_expect(few_digits(out, p, n), 1))
         return true;
-    }
-    return short_int(&d->value, p, end) ||
-           (number_parse_next(&d->value, &p, end) == NUMBER_OK && p == end);
+#endif
+    return number_parse_next(out, &p, end) == NUMBER_OK && p == end;
 }
 
-/* Name, value and type: "a:1|c". Returns where the fields begin; 0: not usual. */
-static INLINE uint32_t take_head(struct dsd_ahead *d, struct bars *bars,
-                                 uint32_t colon, const char *at)
-{
-    uint32_t value_end = next_bar(bars);
-    uint32_t type_end = next_bar(bars);
-
-    if (colon == 0 || colon == LOOK_BYTES || colon + 1 >= value_end ||
-        value_end + 1 >= type_end || at[0] == '_' ||
-        !take_type(d, at + value_end + 1, type_end - value_end - 1) ||
-        !take_value(d, at + colon + 1, at + value_end))
-        return 0;
-    d->name = view_of(at, colon);
-    return type_end + 1;
-}
-
-static INLINE bool take_field(const struct dsd_parser_opts *o,
-                              struct dsd_ahead *d, const char *at, uint32_t n)
+static bool take_field(const struct dsd_parser_opts *o, struct dsd_ahead *d,
+                       const char *at, uint32_t n)
 {
     if (n == 0)
         return true;
@@ -230,76 +236,108 @@ static INLINE bool take_field(const struct dsd_parser_opts *o,
     }
 }
 
-/* Not inlined: there are not registers enough for both. */
-static __attribute__((noinline)) struct hash128 hash_of(
-    const struct dsd_ahead_opts *o, const struct dsd_ahead *d)
+/* Not inlined: what it calls would cost take_line() its registers. */
+static __attribute__((noinline)) bool take_fields(
+    const struct dsd_parser_opts *o, struct dsd_ahead *d, const char *at,
+    uint32_t i, struct bars bars)
 {
-    return hash_spelling(d->name, d->tags, d->type | o->class, o->seed);
+    while (i < bars.end) {
+        uint32_t stop = next_bar(&bars);
+
+        if (!take_field(o, d, at + i, stop - i))
+            return false;
+        i = stop + 1;
+    }
+    return true;
 }
 
-/* The line at @at, which is looked at @look: there, or at a copy of it. */
-static INLINE bool take_line(const struct dsd_ahead_opts *o,
-                             struct dsd_ahead *d, const char *at, size_t left,
-                             const char *look)
+/* The line at @at, which is looked at @look: there, or at a copy of it. Returns its
+ * bytes with its LF; 0: it is not usual. */
+static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
+                                 const struct lanes *key, struct dsd_ahead *d,
+                                 const char *at, size_t left, const char *look)
 {
-    struct block low = load(look);
-    struct block high = load(look + LOOK_BYTES);
+    struct block low = load(look, left);
+    struct block high =
+        load(look + LOOK_BYTES, left > LOOK_BYTES ? left - LOOK_BYTES : 0);
     struct bars bars = {bits(low, '|'), bits(high, '|'), 0};
+    uint32_t colon = first_bit(bits(low, ':'));
     uint32_t n = first_bit(bits(low, '\n'));
-    uint32_t i;
+    uint32_t n_bytes, value_end, type_end, i;
+    unsigned type;
 
     if (n == LOOK_BYTES)
         n += first_bit(bits(high, '\n'));
     if (n > left)
         n = (uint32_t)left;
     if (n - 1 >= DSD_AHEAD_MAX_BYTES) /* 0, too */
-        return false;
+        return 0;
+    if (n == left && !o->may_end_bare)
+        return 0;
+    n_bytes = n + (n < left);
     d->has_lf = n < left;
-    d->n_bytes = n + d->has_lf;
-    if (!d->has_lf && !o->may_end_bare)
-        return false;
+    d->n_bytes = n_bytes;
     n -= at[n - 1] == '\r';
     bars.end = n;
-    i = take_head(d, &bars, first_bit(bits(low, ':')), at);
-    if (i == 0)
-        return false;
+    /* Name, value and type: "a:1|c". */
+    value_end = next_bar(&bars);
+    type_end = next_bar(&bars);
+    if (colon == 0 || colon == LOOK_BYTES || colon + 1 >= value_end ||
+        value_end + 1 >= type_end || at[0] == '_')
+        return 0;
+    type = type_of(at + value_end + 1, type_end - value_end - 1);
+    if (type-- == 0)
+        return 0;
+    d->type = (uint8_t)type;
+    if (type == METRIC_SET)
+        d->member = view_of(at + colon + 1, value_end - colon - 1);
+    else if (!take_value(&d->value, at + colon + 1, value_end - colon - 1,
+                         left - colon > 8))
+        return 0;
+    d->name = view_of(at, colon);
     d->tags = view_of(NULL, 0);
     d->rate = 1;
     d->bad_rate = false;
-    while (i < n) {
-        uint32_t stop = next_bar(&bars);
+    i = type_end + 1;
+    if (i < n) {
+        struct bars rest = bars;
 
-        if (!take_field(o->parser, d, at + i, stop - i))
-            return false;
-        i = stop + 1;
+        if (__builtin_expect(at[i] == '#' && next_bar(&rest) == n, 1))
+            d->tags = view_of(at + i + 1, n - i - 1);
+        else if (!take_fields(o->parser, d, at, i, bars))
+            return 0;
     }
-    d->hash = hash_of(o, d);
-    __builtin_prefetch(&o->slots[(uint32_t)d->hash.lo & o->mask]);
-    return true;
+    d->hash = lanes_hash(key, d->name, d->tags, type | o->class);
+    __builtin_prefetch(
+        &o->spellings.slots[(uint32_t)d->hash.lo & o->spellings.mask]);
+    return n_bytes;
 }
 
 /* ---- Packets ------------------------------------------------------------ */
 
 static INLINE bool may_look(const char *at, size_t left)
 {
-    return left >= 2 * LOOK_BYTES ||
+    return LOADS_WHAT_IS_LEFT || left >= 2 * LOOK_BYTES ||
            (MAY_PASS &&
             (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - 2 * LOOK_BYTES);
 }
 
-static __attribute__((noinline)) bool take_copied_line(
-    const struct dsd_ahead_opts *o, struct dsd_ahead *d, const char *at,
-    size_t left)
+static __attribute__((noinline)) uint32_t take_copied_line(
+    const struct dsd_ahead_opts *o, const struct lanes *key,
+    struct dsd_ahead *d, const char *at, size_t left)
 {
     char copy[2 * LOOK_BYTES] = {0};
 
     memcpy(copy, at, left < sizeof(copy) ? left : sizeof(copy));
-    return take_line(o, d, at, left, copy);
+    return take_line(o, key, d, at, left, copy);
 }
 
-void DSD_AHEAD(const struct dsd_ahead_opts *o, struct dsd_ahead_lines *out,
-               const struct dsd_packet *in, uint32_t n, uint32_t *working)
+static void read_packets(const struct dsd_ahead_opts *o,
+                         struct dsd_ahead_lines *out,
+                         const struct dsd_packet *in, uint32_t n,
+                         uint32_t *working)
 {
+    const struct lanes key = lanes_of(o->key);
     struct dsd_ahead *d = out->lines;
     uint32_t n_lines = 0;
     uint32_t i;
@@ -311,12 +349,13 @@ void DSD_AHEAD(const struct dsd_ahead_opts *o, struct dsd_ahead_lines *out,
         *working = in[i].record;
         while (at < end && n_lines < DSD_AHEAD_LINES) {
             size_t left = (size_t)(end - at);
+            uint32_t n_bytes = __builtin_expect(may_look(at, left), 1)
+                                   ? take_line(o, &key, d, at, left, at)
+                                   : take_copied_line(o, &key, d, at, left);
 
-            if (__builtin_expect(may_look(at, left), 1)
-                    ? !take_line(o, d, at, left, at)
-                    : !take_copied_line(o, d, at, left))
+            if (n_bytes == 0)
                 break;
-            at += d->n_bytes;
+            at += n_bytes;
             n_lines++;
             d++;
         }
@@ -327,3 +366,13 @@ void DSD_AHEAD(const struct dsd_ahead_opts *o, struct dsd_ahead_lines *out,
     out->n = n_lines;
     out->n_packets = i;
 }
+
+static struct hash128 hash_one(const struct spelling_key *key, struct view name,
+                               struct view tags, unsigned class)
+{
+    const struct lanes lanes = lanes_of(key);
+
+    return lanes_hash(&lanes, name, tags, class);
+}
+
+const struct dsd_ahead_form DSD_AHEAD = {read_packets, hash_one};

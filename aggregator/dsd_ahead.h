@@ -7,14 +7,15 @@
  * Thread:  pure functions.
  * Memory:  views borrow from the lines.
  * Promise: either what dsd_parse() would give, or nothing: then dsd_parse() knows.
- *          All forms give the same. Bytes behind the lines are looked at only where
- *          they share a page with them, and change nothing.
+ *          All forms give the same, but for the hashes. Bytes behind the lines are
+ *          looked at only where they share a page with them, and change nothing.
  */
 #ifndef RETRIEVER_AGGREGATOR_DSD_AHEAD_H
 #define RETRIEVER_AGGREGATOR_DSD_AHEAD_H
 
+#include "aggregator/context.h"
 #include "aggregator/dsd_parse.h"
-#include "aggregator/hash.h"
+#include "aggregator/spelling.h"
 
 #define DSD_AHEAD_LINES 32u                      /* at once */
 #define DSD_AHEAD_MAX_BYTES 127u                 /* of a line, without its LF */
@@ -26,7 +27,7 @@ struct dsd_ahead {
     struct view member; /* sets */
     double value;       /* all others */
     double rate;
-    struct hash128 hash; /* hash_spelling() of name, tags and type */
+    struct hash128 hash; /* of the spelling: name, tags, type */
     uint32_t n_bytes;    /* of the line, with its LF */
     uint8_t type;        /* enum metric_type */
     bool bad_rate;
@@ -43,12 +44,10 @@ struct dsd_packet {
 /** What it has to know. */
 struct dsd_ahead_opts {
     const struct dsd_parser_opts *parser;
-    const uint64_t *seed; /* of the hashes, two words */
-    unsigned class;       /* goes into them beside the type */
-    bool may_end_bare;    /* a packet's last line needs no LF */
-    const struct table_slot
-        *slots;    /* to be asked for as soon as a hash is known */
-    uint32_t mask; /* of the hash's low bits: the slot */
+    const struct spelling_key *key;
+    unsigned class;             /* goes into them beside the type */
+    bool may_end_bare;          /* a packet's last line needs no LF */
+    struct spellings spellings; /* a slot is asked for once a hash is known */
 };
 
 /** Lines that were read: those of packet i end at ends[i], if all of its lines
@@ -67,9 +66,15 @@ typedef void dsd_ahead_fn(const struct dsd_ahead_opts *o,
                           const struct dsd_packet *in, uint32_t n,
                           uint32_t *working);
 
+/** One of the ways to do it: by what the processor has. */
+struct dsd_ahead_form {
+    dsd_ahead_fn *read;
+    spelling_hash_fn *hash; /* as the lines that it reads are hashed */
+};
+
 /** Form @i that this processor can run, the best one first; NULL behind the
  *  last. */
-dsd_ahead_fn *dsd_ahead_form(unsigned i);
+const struct dsd_ahead_form *dsd_ahead_form(unsigned i);
 
 /** Into *@s, of which all else is zero, and stays so; borrows from @d, too. Field by
  *  field: for a struct of this size compilers emit "rep stos". */

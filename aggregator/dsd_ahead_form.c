@@ -7,25 +7,50 @@
 
 #include "aggregator/dsd_ahead.h"
 
-dsd_ahead_fn dsd_ahead_base;
+extern const struct dsd_ahead_form dsd_ahead_base;
 
 #if defined(__x86_64__)
 
-dsd_ahead_fn dsd_ahead_avx2;
+#include <cpuid.h>
 
-dsd_ahead_fn *dsd_ahead_form(unsigned i)
+extern const struct dsd_ahead_form dsd_ahead_avx2;
+extern const struct dsd_ahead_form dsd_ahead_avx512;
+
+/* Not among the names that compilers know. */
+static bool has_wide_aes(void)
 {
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-        __builtin_cpu_supports("bmi2") && i-- == 0)
-        return dsd_ahead_avx2;
-    return i == 0 ? dsd_ahead_base : NULL;
+    unsigned a, b, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (c & 1u << 9) != 0;
+}
+
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2");
+}
+
+/* The kernel's part, the wide registers, is in the names. */
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("aes") && has_wide_aes();
+}
+
+const struct dsd_ahead_form *dsd_ahead_form(unsigned i)
+{
+    if (has_avx512() && i-- == 0)
+        return &dsd_ahead_avx512;
+    if (has_avx2() && i-- == 0)
+        return &dsd_ahead_avx2;
+    return i == 0 ? &dsd_ahead_base : NULL;
 }
 
 #else
 
-dsd_ahead_fn *dsd_ahead_form(unsigned i)
+const struct dsd_ahead_form *dsd_ahead_form(unsigned i)
 {
-    return i == 0 ? dsd_ahead_base : NULL;
+    return i == 0 ? &dsd_ahead_base : NULL;
 }
 
 #endif

@@ -217,33 +217,37 @@ struct group {
 static void read_ahead(struct ingest *in, const struct dsd_packet *r,
                        uint32_t n, uint32_t *working, bool may_end_bare)
 {
-    const struct table *t = &in->agg->head->spelling;
     const struct dsd_ahead_opts o = {
         .parser = &in->parser.opts,
-        .seed = in->agg->spelling_seed,
+        .key = &in->agg->spelling,
         .class = in->agg->own,
         .may_end_bare = may_end_bare,
-        .slots = region_base(in->agg->r, t->range_a + t->side),
-        .mask = t->mask,
+        .spellings = context_spellings(in->agg),
     };
 
-    if (__builtin_expect(in->read == NULL, 0))
-        in->read = dsd_ahead_form(0);
-    in->read(&o, &in->ahead, r, n, working);
+    in->agg->form->read(&o, &in->ahead, r, n, working);
 }
 
 static INLINE void find_group(struct ingest *in, struct group *g)
 {
     const struct dsd_ahead *d = in->ahead.lines;
     const uint32_t n = in->ahead.n;
-    struct agg *a = in->agg;
+    const struct agg *a = in->agg;
+    const struct spellings s = context_spellings(a);
+    uint32_t refs[DSD_AHEAD_LINES];
 
-    for (uint32_t i = 0; i < n; i++)
-        __builtin_prefetch(context_record(a, context_slot(a, d[i].hash)));
     for (uint32_t i = 0; i < n; i++) {
-        g->of[i] = context_find(a, d[i].hash);
-        if (g->of[i] != NULL)
-            __builtin_prefetch(block_at(a, g->of[i]->cell), 1);
+        refs[i] = context_guess(s, d[i].hash);
+        __builtin_prefetch(context_record(a, refs[i]));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct context *c = context_at(a, refs[i], d[i].hash);
+
+        if (__builtin_expect(c == NULL, 0))
+            c = context_find(a, d[i].hash);
+        if (c != NULL)
+            __builtin_prefetch(block_at(a, c->cell), 1);
+        g->of[i] = c;
     }
 }
 

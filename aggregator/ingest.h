@@ -40,7 +40,6 @@ struct ingest {
     bool has_offender;
     int64_t named_at_s[DSD_N_RESULTS];
     int64_t now_s;                /* of the packet under way */
-    dsd_ahead_fn *read;           /* the best form, from the first packet on */
     struct dsd_ahead_lines ahead; /* read ahead of their turn */
     struct sample sample;         /* of one of them, for the long way */
 };

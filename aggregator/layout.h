@@ -27,6 +27,7 @@
 
 #include "aggregator/agg.h"
 #include "aggregator/series.h"
+#include "aggregator/spelling.h"
 
 #define AGG_LAYOUT_VERSION 3u
 
@@ -394,7 +395,8 @@ struct agg {
     bool low;           /* some pool wants to grow */
     unsigned own;       /* SPELLING_OWN while lines of our own are applied */
     struct view origin; /* see agg_set_origin() */
-    uint64_t spelling_seed[2]; /* the region's, and the origin in it */
+    struct spelling_key spelling; /* the region's seed, and the origin in it */
+    const struct dsd_ahead_form *form; /* reads lines, hashes their spellings */
 };
 
 static inline struct blob *blob_at(const struct agg *a, uint32_t ref)

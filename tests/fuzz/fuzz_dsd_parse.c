@@ -135,22 +135,22 @@ static bool same_view(struct view x, struct view y)
     return x.n == y.n && (x.n == 0 || x.p == y.p);
 }
 
-static void check_form(const struct dsd_parser *p, dsd_ahead_fn *form,
-                       enum dsd_result rc)
+static void check_form(const struct dsd_parser *p,
+                       const struct dsd_ahead_form *form, enum dsd_result rc)
 {
-    static const uint64_t seed[2] = {1, 2};
+    static const struct spelling_key key;
     static const struct table_slot slots[1];
     const struct dsd_ahead_opts o = {.parser = &p->opts,
-                                     .seed = seed,
+                                     .key = &key,
                                      .may_end_bare = true,
-                                     .slots = slots};
+                                     .spellings = {slots, 0}};
     const struct dsd_packet packet = {.p = line, .n = (uint32_t)line_n};
     const struct sample *s = &p->sample;
     struct dsd_ahead_lines lines;
     const struct dsd_ahead *d = lines.lines;
     uint32_t working;
 
-    form(&o, &lines, &packet, 1, &working);
+    form->read(&o, &lines, &packet, 1, &working);
     if (lines.n == 0)
         return;
     CHECK(rc == DSD_METRIC && s->n_values == 1 && s->ts_s == 0);

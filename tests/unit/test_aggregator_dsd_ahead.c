@@ -21,15 +21,15 @@
 #define MAX_FORMS 8u
 #define MAX_BYTES 1024u
 
-dsd_ahead_fn dsd_ahead_scalar;
+extern const struct dsd_ahead_form dsd_ahead_scalar;
 
-static const uint64_t seed[2] = {11, 13};
+static struct spelling_key key;
 static const struct table_slot slots[1];
 
 struct fixture {
     struct dsd_parser parser;
     struct dsd_ahead_opts opts;
-    dsd_ahead_fn *forms[MAX_FORMS];
+    const struct dsd_ahead_form *forms[MAX_FORMS];
     uint32_t n_forms;
     char *end; /* of readable memory */
 };
@@ -48,14 +48,15 @@ static void open_fixture(bool no_aggregation, bool origin_client)
 
     assert_ptr_not_equal(p, MAP_FAILED);
     assert_int_equal(mprotect(p + page, page, PROT_NONE), 0);
+    spelling_key_init(&key, (const uint64_t[]){11, 13});
     memset(&f, 0, sizeof(f));
     assert_int_equal(dsd_parser_init(&f.parser, &opts), 0);
     f.opts = (struct dsd_ahead_opts){.parser = &f.parser.opts,
-                                     .seed = seed,
+                                     .key = &key,
                                      .may_end_bare = true,
-                                     .slots = slots};
+                                     .spellings = {slots, 0}};
     f.end = p + page;
-    f.forms[f.n_forms++] = dsd_ahead_scalar;
+    f.forms[f.n_forms++] = &dsd_ahead_scalar;
     for (unsigned i = 0; dsd_ahead_form(i) != NULL; i++)
         f.forms[f.n_forms++] = dsd_ahead_form(i);
 }
@@ -85,7 +86,6 @@ static void same(const struct dsd_ahead *x, const struct dsd_ahead *y)
     else
         assert_memory_equal(&x->value, &y->value, sizeof(x->value));
     assert_true(x->rate == y->rate && x->bad_rate == y->bad_rate);
-    assert_memory_equal(&x->hash, &y->hash, sizeof(x->hash));
     assert_int_equal(x->n_bytes, y->n_bytes);
     assert_int_equal(x->has_lf, y->has_lf);
 }
@@ -106,11 +106,19 @@ static void as_parsed(const struct dsd_ahead *d, const char *line, uint32_t n)
         .value = s->type == METRIC_SET ? 0 : s->values[0],
         .rate = s->rate,
         .bad_rate = s->bad_rate,
-        .hash = hash_spelling(s->name, s->tags, s->type, seed),
         .n_bytes = n + d->has_lf,
         .has_lf = d->has_lf,
     };
     same(d, &want);
+}
+
+/* Lines are hashed as their form hashes single spellings. */
+static void as_hashed(const struct dsd_ahead *d,
+                      const struct dsd_ahead_form *form)
+{
+    struct hash128 h = form->hash(&key, d->name, d->tags, d->type);
+
+    assert_memory_equal(&d->hash, &h, sizeof(h));
 }
 
 /* Returns how many lines of the packet are read ahead. */
@@ -126,12 +134,14 @@ static uint32_t check(const char *packet, size_t n_bytes)
     for (uint32_t i = 0; i < f.n_forms; i++) {
         uint32_t working = 0;
 
-        f.forms[i](&f.opts, &got[i], &in, 1, &working);
+        f.forms[i]->read(&f.opts, &got[i], &in, 1, &working);
         assert_int_equal(working, 5);
         assert_int_equal(got[i].n, got[0].n);
         assert_int_equal(got[i].n_packets, got[0].n_packets);
-        for (uint32_t k = 0; k < got[0].n; k++)
+        for (uint32_t k = 0; k < got[0].n; k++) {
             same(&got[i].lines[k], &lines[k]);
+            as_hashed(&got[i].lines[k], f.forms[i]);
+        }
     }
     for (uint32_t i = 0; i < got[0].n; i++) {
         const char *lf = memchr(p, '\n', (size_t)(f.end - p));
@@ -308,19 +318,19 @@ static void packets_are_read_as_long_as_all_their_lines_fit(void **state)
         many[i] = in[0];
     for (uint32_t i = 0; i < f.n_forms; i++) {
         f.opts.may_end_bare = true;
-        f.forms[i](&f.opts, &got[0], in, 5, &working);
+        f.forms[i]->read(&f.opts, &got[0], in, 5, &working);
         assert_int_equal(got[0].n_packets, 3);
         assert_int_equal(got[0].ends[0], 2);
         assert_int_equal(got[0].ends[1], 2);
         assert_int_equal(got[0].ends[2], 3);
         assert_int_equal(working, 4);
-        f.forms[i](&f.opts, &got[0], many, DSD_AHEAD_LINES + 1, &working);
+        f.forms[i]->read(&f.opts, &got[0], many, DSD_AHEAD_LINES + 1, &working);
         assert_int_equal(got[0].n_packets, DSD_AHEAD_LINES / 2);
         f.opts.may_end_bare = false;
-        f.forms[i](&f.opts, &got[0], in, 5, &working);
+        f.forms[i]->read(&f.opts, &got[0], in, 5, &working);
         assert_int_equal(got[0].n_packets, 0);
         assert_int_equal(got[0].n, 1);
-        f.forms[i](&f.opts, &got[0], in + 1, 4, &working);
+        f.forms[i]->read(&f.opts, &got[0], in + 1, 4, &working);
         assert_int_equal(got[0].n_packets, 2);
     }
     close_fixture();
