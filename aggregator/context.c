@@ -30,8 +30,8 @@ struct context *context_find(const struct agg *a, struct hash128 h)
     uint32_t frag = (uint32_t)h.lo;
     struct context *c = context_at(a, context_guess(s, h), h);
 
-    for (uint32_t i = frag & s.mask; c == NULL && s.slots[i].ref != 0;
-         i = (i + 1) & s.mask) {
+    for (uint32_t i = table_home(s.mask, frag);
+         c == NULL && s.slots[i].ref != 0; i = (i + 1) & s.mask) {
         if (s.slots[i].frag == frag)
             c = context_at(a, s.slots[i].ref, h);
     }

@@ -39,21 +39,17 @@ static inline struct spellings context_spellings(const struct agg *a)
     return (struct spellings){table_slots(a, t), t->mask};
 }
 
+static inline const struct table_slot *context_line(struct spellings s,
+                                                    struct hash128 h)
+{
+    return &s.slots[table_home(s.mask, (uint32_t)h.lo)];
+}
+
 /** What @h stands for if it was seen before, mostly: a reference to be asked for
- *  ahead of its use by context_at(). How far it lies from its home is what no branch
- *  predictor can know: of four slots, without a branch. */
+ *  ahead of its use by context_at(). */
 static inline uint32_t context_guess(struct spellings s, struct hash128 h)
 {
-    uint32_t frag = (uint32_t)h.lo;
-    uint32_t i = frag & s.mask;
-    uint32_t found;
-
-    if (__builtin_expect(i + 3 > s.mask, 0))
-        return 0;
-    found = (unsigned)(s.slots[i].frag == frag) |
-            (unsigned)(s.slots[i + 1].frag == frag) << 1 |
-            (unsigned)(s.slots[i + 2].frag == frag) << 2 | 1u << 3;
-    return s.slots[i + (uint32_t)__builtin_ctz(found)].ref;
+    return table_look(context_line(s, h), (uint32_t)h.lo);
 }
 
 static inline const void *context_record(const struct agg *a, uint32_t ref)

@@ -308,8 +308,7 @@ static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
             return 0;
     }
     d->hash = lanes_hash(key, d->name, d->tags, type | o->class);
-    __builtin_prefetch(
-        &o->spellings.slots[(uint32_t)d->hash.lo & o->spellings.mask]);
+    __builtin_prefetch(context_line(o->spellings, d->hash));
     return n_bytes;
 }
 

@@ -61,7 +61,7 @@ uint32_t intern_ref(struct agg *a, enum blob_kind kind, const void *bytes,
     uint32_t ref;
 
     REQUIRE(units < BLOB_CLASSES);
-    for (uint32_t i = table_home(t, frag); slots[i].ref != 0;
+    for (uint32_t i = table_home(t->mask, frag); slots[i].ref != 0;
          i = (i + 1) & t->mask) {
         if (slots[i].frag != frag)
             continue;

@@ -29,7 +29,7 @@
 #include "aggregator/series.h"
 #include "aggregator/spelling.h"
 
-#define AGG_LAYOUT_VERSION 3u
+#define AGG_LAYOUT_VERSION 4u
 
 enum agg_range {
     RANGE_HEAD,

@@ -41,7 +41,7 @@ static struct stamp *find(const struct agg *a, uint32_t group, uint32_t ts_s)
     const struct table_slot *slots = table_slots(a, t);
     uint32_t frag = stamp_frag(a, group, ts_s);
 
-    for (uint32_t i = table_home(t, frag); slots[i].ref != 0;
+    for (uint32_t i = table_home(t->mask, frag); slots[i].ref != 0;
          i = (i + 1) & t->mask) {
         struct stamp *st = &a->stamps[slots[i].ref];
 

@@ -19,7 +19,7 @@ int table_init(struct agg *a, struct table *t, uint32_t range_a)
 bool table_insert(struct agg *a, struct table *t, uint32_t frag, uint32_t ref)
 {
     struct table_slot *slots = table_slots(a, t);
-    uint32_t i = table_home(t, frag);
+    uint32_t i = table_home(t->mask, frag);
 
     if (table_room(t) == 0)
         return false;
@@ -35,7 +35,7 @@ static bool find_slot(const struct agg *a, const struct table *t, uint32_t frag,
                       uint32_t ref, uint32_t *at)
 {
     const struct table_slot *slots = table_slots(a, t);
-    uint32_t i = table_home(t, frag);
+    uint32_t i = table_home(t->mask, frag);
 
     for (; slots[i].ref != 0; i = (i + 1) & t->mask) {
         if (slots[i].ref == ref && slots[i].frag == frag) {
@@ -57,7 +57,7 @@ void table_remove(struct agg *a, struct table *t, uint32_t frag, uint32_t ref)
     if (!find_slot(a, t, frag, ref, &hole))
         return;
     for (i = (hole + 1) & t->mask; slots[i].ref != 0; i = (i + 1) & t->mask) {
-        uint32_t home = table_home(t, slots[i].frag);
+        uint32_t home = table_home(t->mask, slots[i].frag);
 
         /* It may move into the hole unless its home lies behind the hole. */
         if (((i - home) & t->mask) < ((i - hole) & t->mask))
@@ -84,7 +84,7 @@ static void rebuild(struct table_slot *to, uint32_t mask,
                     const struct table_slot *from, uint32_t n_slots)
 {
     for (uint32_t k = 0; k < n_slots; k++) {
-        uint32_t i = from[k].frag & mask;
+        uint32_t i = table_home(mask, from[k].frag);
 
         if (from[k].ref == 0)
             continue;

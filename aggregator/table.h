@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Open addressing in the region: 8-byte slots of hash fragment and reference.
- * The fragment alone finds the home slot, so growing and removing never look at
- * the records. Who looks up verifies the record's full key.
+ * The fragment alone finds the home, so growing and removing never look at the
+ * records. Home is a cache line of eight slots, from which an entry lies in the
+ * first that was free: nearly all lie in it, and are found by one look at it. Who
+ * looks up verifies the record's full key.
  *
  * Thread:  the reader.
  * Memory:  8 bytes a slot, at most 3/4 used; while it grows, both sizes.
@@ -11,6 +13,10 @@
  */
 #ifndef RETRIEVER_AGGREGATOR_TABLE_H
 #define RETRIEVER_AGGREGATOR_TABLE_H
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "aggregator/layout.h"
 
@@ -24,10 +30,39 @@ static inline struct table_slot *table_slots(const struct agg *a,
     return region_base(a->r, t->range_a + t->side);
 }
 
-/** First slot to look at for @frag; go on with (i + 1) & mask until ref is 0. */
-static inline uint32_t table_home(const struct table *t, uint32_t frag)
+#define TABLE_LINE 8u
+
+/** First slot to look at for @frag, of a line; go on with (i + 1) & mask until ref is
+ *  0. */
+static inline uint32_t table_home(uint32_t mask, uint32_t frag)
 {
-    return frag & t->mask;
+    return frag & mask & ~(TABLE_LINE - 1);
+}
+
+/** Of the entries in @line the reference of the first that has @frag, or of any. In
+ *  which slot it lies is what no branch predictor can know: hence none. */
+static inline uint32_t table_look(const struct table_slot line[TABLE_LINE],
+                                  uint32_t frag)
+{
+#if defined(__SSE2__)
+    const float *p = (const void *)line;
+    __m128i want = _mm_set1_epi32((int)frag);
+    __m128i low = _mm_castps_si128(
+        _mm_shuffle_ps(_mm_load_ps(p), _mm_load_ps(p + 4), 0x88));
+    __m128i high = _mm_castps_si128(
+        _mm_shuffle_ps(_mm_load_ps(p + 8), _mm_load_ps(p + 12), 0x88));
+    __m128i found = _mm_packs_epi32(_mm_cmpeq_epi32(low, want),
+                                    _mm_cmpeq_epi32(high, want));
+    uint32_t bits = (uint32_t)_mm_movemask_epi8(found) | 1u << 14;
+
+    return line[__builtin_ctz(bits) / 2].ref;
+#else
+    uint32_t bits = 1u << 7;
+
+    for (uint32_t i = 0; i < TABLE_LINE; i++)
+        bits |= (uint32_t)(line[i].frag == frag) << i;
+    return line[__builtin_ctz(bits)].ref;
+#endif
 }
 
 /** false: the table is full (nothing changed). */

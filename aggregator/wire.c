@@ -142,7 +142,7 @@ void wire_find(const struct agg *a, const struct enriched *e,
         struct hash128 h = wire_series(a, e->name, suffix, tags, e->host);
         uint32_t frag = (uint32_t)h.lo;
 
-        for (uint32_t k = table_home(t, frag); slots[k].ref != 0;
+        for (uint32_t k = table_home(t->mask, frag); slots[k].ref != 0;
              k = (k + 1) & t->mask) {
             struct context *c = &a->contexts[slots[k].ref];
 

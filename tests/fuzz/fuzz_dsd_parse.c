@@ -139,11 +139,11 @@ static void check_form(const struct dsd_parser *p,
                        const struct dsd_ahead_form *form, enum dsd_result rc)
 {
     static const struct spelling_key key;
-    static const struct table_slot slots[1];
+    static _Alignas(64) const struct table_slot slots[TABLE_LINE];
     const struct dsd_ahead_opts o = {.parser = &p->opts,
                                      .key = &key,
                                      .may_end_bare = true,
-                                     .spellings = {slots, 0}};
+                                     .spellings = {slots, TABLE_LINE - 1}};
     const struct dsd_packet packet = {.p = line, .n = (uint32_t)line_n};
     const struct sample *s = &p->sample;
     struct dsd_ahead_lines lines;

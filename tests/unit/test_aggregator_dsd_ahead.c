@@ -24,7 +24,7 @@
 extern const struct dsd_ahead_form dsd_ahead_scalar;
 
 static struct spelling_key key;
-static const struct table_slot slots[1];
+static _Alignas(64) const struct table_slot slots[TABLE_LINE];
 
 struct fixture {
     struct dsd_parser parser;
@@ -54,7 +54,7 @@ static void open_fixture(bool no_aggregation, bool origin_client)
     f.opts = (struct dsd_ahead_opts){.parser = &f.parser.opts,
                                      .key = &key,
                                      .may_end_bare = true,
-                                     .spellings = {slots, 0}};
+                                     .spellings = {slots, TABLE_LINE - 1}};
     f.end = p + page;
     f.forms[f.n_forms++] = &dsd_ahead_scalar;
     for (unsigned i = 0; dsd_ahead_form(i) != NULL; i++)
