@@ -4,8 +4,8 @@
  * taken one by one. What dsd_parse() decides by comparing bytes is decided here once
  * more, for the usual forms only. Here each instruction counts.
  *
- * Compiled once per form (dsd_ahead_form.c): the flags say which vectors there
- * are, DSD_AHEAD how the form is called.
+ * Compiled once per form (dsd_ahead_form.c): the flags, and DSD_AHEAD_AVX512, say
+ * which vectors there are, DSD_AHEAD how the form is called.
  */
 #include "aggregator/dsd_ahead.h"
 
@@ -54,6 +54,8 @@ static inline uint64_t bits(struct block b, char c)
 #elif defined(__AVX2__) && !defined(DSD_AHEAD_SCALAR)
 #include <immintrin.h>
 
+#define LOADS_WHAT_IS_LEFT false
+
 struct block {
     __m256i v[2];
 };
@@ -79,6 +81,8 @@ static inline uint64_t bits(struct block b, char c)
 
 #elif defined(__SSE2__) && !defined(DSD_AHEAD_SCALAR)
 #include <emmintrin.h>
+
+#define LOADS_WHAT_IS_LEFT false
 
 struct block {
     __m128i v[4];
@@ -107,6 +111,8 @@ static inline uint64_t bits(struct block b, char c)
 
 #else
 
+#define LOADS_WHAT_IS_LEFT false
+
 struct block {
     const char *p;
 };
@@ -126,10 +132,6 @@ static inline uint64_t bits(struct block b, char c)
     return all;
 }
 
-#endif
-
-#ifndef LOADS_WHAT_IS_LEFT
-#define LOADS_WHAT_IS_LEFT false
 #endif
 
 /* ---- A line ------------------------------------------------------------- */
@@ -170,20 +172,24 @@ static INLINE uint32_t next_bar(struct bars *b)
     return at < b->end ? at : b->end;
 }
 
-/* 1 + enum metric_type; 0: none. Which type comes next is the one thing about a line
+/* METRIC_N_TYPES: none. Which type comes next is the one thing about a line
  * that no branch predictor can know: hence a table. Two letters are "ms" and nothing
  * else. */
 static INLINE unsigned type_of(const char *p, uint32_t n)
 {
+    /* 1 more, as 0 is all others */
     static const uint8_t types[256] = {
         ['c'] = 1 + METRIC_COUNTER,      ['g'] = 1 + METRIC_GAUGE,
         ['h'] = 1 + METRIC_HISTOGRAM,    ['s'] = 1 + METRIC_SET,
         ['d'] = 1 + METRIC_DISTRIBUTION,
     };
 
+    unsigned type = types[(unsigned char)p[0]];
+
     if (n == 1)
-        return types[(unsigned char)p[0]];
-    return n == 2 && p[0] == 'm' && p[1] == 's' ? 1 + METRIC_TIMING : 0;
+        return type != 0 ? type - 1 : METRIC_N_TYPES;
+    return n == 2 && p[0] == 'm' && p[1] == 's' ? METRIC_TIMING
+                                                : METRIC_N_TYPES;
 }
 
 /* One to eight digits at once: bytes of one word, then pairs of them, then fours.
@@ -207,11 +213,10 @@ static INLINE bool take_value(double *out, const char *p, uint32_t n,
 {
     const char *end = p + n;
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (__builtin_expect(n <= 8 && can_read, 1) &&
+    if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&
+        __builtin_expect(n <= 8 && can_read, 1) &&
         __builtin_expect(few_digits(out, p, n), 1))
         return true;
-#endif
     return number_parse_next(out, &p, end) == NUMBER_OK && p == end;
 }
 
@@ -286,7 +291,7 @@ static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
         value_end + 1 >= type_end || at[0] == '_')
         return 0;
     type = type_of(at + value_end + 1, type_end - value_end - 1);
-    if (type-- == 0)
+    if (type == METRIC_N_TYPES)
         return 0;
     d->type = (uint8_t)type;
     if (type == METRIC_SET)

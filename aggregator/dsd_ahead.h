@@ -47,7 +47,7 @@ struct dsd_ahead_opts {
     const struct spelling_key *key;
     unsigned class;             /* goes into them beside the type */
     bool may_end_bare;          /* a packet's last line needs no LF */
-    struct spellings spellings; /* a slot is asked for once a hash is known */
+    struct spellings spellings; /* of which lines are asked for */
 };
 
 /** Lines that were read: those of packet i end at ends[i], if all of its lines

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Seeded 128-bit hashes, XXH3: of identities, members and interned bytes. The
- * spellings that each line is looked up by have one of their own (spelling.h).
+ * Seeded 128-bit hashes, XXH3: of identities, members, interned bytes and overflow
+ * series. The spellings that each line is looked up by have one of their own (spelling.h).
  *
  * Thread:  pure functions.
  * Memory:  none.

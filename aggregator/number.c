@@ -11,8 +11,9 @@
  * 3. All else goes to strtod() as a bounded rewrite of the validated text. The
  *    rewrite holds no radix character, so no locale can change its meaning.
  *
- * The digit loop is plain on purpose: for the one to seven digits that lines
- * have, eight-byte tricks lose to it.
+ * The digit loop is plain on purpose: it does not know how many digits there are,
+ * nor whether eight bytes can be read. Where both is known, in dsd_ahead.c, most
+ * integers are taken at once.
  */
 #include "aggregator/number.h"
 

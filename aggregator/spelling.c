@@ -3,7 +3,7 @@
 
 void spelling_key_init(struct spelling_key *key, const uint64_t seed[2])
 {
-    unsigned char *p = key->lanes[0];
+    unsigned char *p = (unsigned char *)key->lanes;
 
     memcpy(key->seed, seed, sizeof(key->seed));
     for (uint64_t i = 0; i < sizeof(key->lanes) / sizeof(struct hash128); i++) {

@@ -18,13 +18,14 @@
 #define SPELLING_LANES_BYTES 64u
 #define SPELLING_KEYS 4u
 
-/** What a seed is made into. */
+/** What a seed is made into. Another @seed put into it afterwards gives another space
+ *  of spellings, without the work of doing it all again. */
 struct spelling_key {
-    uint64_t
-        seed[2]; /* may be changed afterwards: another space of spellings */
+    uint64_t seed[2];
     unsigned char lanes[SPELLING_KEYS][SPELLING_LANES_BYTES];
 };
 
+/** All of it from @seed. */
 void spelling_key_init(struct spelling_key *key, const uint64_t seed[2]);
 
 /** Of name, tags (empty and none are the same) and a small number. */

@@ -7,8 +7,9 @@
  * Wide: 64 bytes at a time go into four lanes of 16, each keyed by itself, with
  * three rounds of AES between one absorption and the next (after two, a byte has
  * reached all others of its lane; Go's runtime has three in its hash of strings, too).
- * Lengths, class and seed make a fifth lane; the hash is the sum of all. Bytes behind
- * an end count as zeros: there, the fifth lane makes the difference, and always does.
+ * Lengths, class and seed make a fifth lane, with the rounds of the first; the hash is
+ * the sum of all, so that what differs in these alone differs always. Bytes behind an
+ * end count as zeros: there, the lengths make the difference.
  *
  * Narrow: two lanes of the folded multiplication of wyhash (Wang Yi, public domain,
  * final version 4), each keyed by its own half of the seed and fed with the halves

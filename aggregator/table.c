@@ -46,25 +46,44 @@ static bool find_slot(const struct agg *a, const struct table *t, uint32_t frag,
     return false;
 }
 
-/* Backward shift instead of tombstones: a table that lives for months must not
+/* The entry that may fill the hole: the last such one of its line, so that a line
+ * costs one move; else the first behind it. The hole itself: none. */
+static uint32_t filler(const struct table *t, const struct table_slot *slots,
+                       uint32_t hole)
+{
+    uint32_t found = hole;
+
+    for (uint32_t i = (hole + 1) & t->mask; slots[i].ref != 0;
+         i = (i + 1) & t->mask) {
+        uint32_t home = table_home(t->mask, slots[i].frag);
+        bool same_line = (i ^ hole) < TABLE_LINE;
+
+        if (!same_line && found != hole)
+            break;
+        /* It may move into the hole unless its home lies behind the hole. */
+        if (((i - home) & t->mask) < ((i - hole) & t->mask))
+            continue;
+        found = i;
+        if (!same_line)
+            break;
+    }
+    return found;
+}
+
+/* Holes are filled, instead of tombstones: a table that lives for months must not
  * fill up with what was. Runs are short (at most 3/4 used, seeded hashes). */
 void table_remove(struct agg *a, struct table *t, uint32_t frag, uint32_t ref)
 {
     struct table_slot *slots = table_slots(a, t);
     uint32_t hole;
-    uint32_t i;
+    uint32_t from;
 
     if (!find_slot(a, t, frag, ref, &hole))
         return;
-    for (i = (hole + 1) & t->mask; slots[i].ref != 0; i = (i + 1) & t->mask) {
-        uint32_t home = table_home(t->mask, slots[i].frag);
-
-        /* It may move into the hole unless its home lies behind the hole. */
-        if (((i - home) & t->mask) < ((i - hole) & t->mask))
-            continue;
+    while ((from = filler(t, slots, hole)) != hole) {
         region_save(a->r, &slots[hole], sizeof(slots[hole]));
-        slots[hole] = slots[i];
-        hole = i;
+        slots[hole] = slots[from];
+        hole = from;
     }
     region_save(a->r, &slots[hole], sizeof(slots[hole]));
     slots[hole] = (struct table_slot){0};

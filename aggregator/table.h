@@ -39,7 +39,7 @@ static inline uint32_t table_home(uint32_t mask, uint32_t frag)
     return frag & mask & ~(TABLE_LINE - 1);
 }
 
-/** Of the entries in @line the reference of the first that has @frag, or of any. In
+/** Of the entries in @line the reference of the first that has @frag; 0: none has. In
  *  which slot it lies is what no branch predictor can know: hence none. */
 static inline uint32_t table_look(const struct table_slot line[TABLE_LINE],
                                   uint32_t frag)
@@ -53,15 +53,15 @@ static inline uint32_t table_look(const struct table_slot line[TABLE_LINE],
         _mm_shuffle_ps(_mm_load_ps(p + 8), _mm_load_ps(p + 12), 0x88));
     __m128i found = _mm_packs_epi32(_mm_cmpeq_epi32(low, want),
                                     _mm_cmpeq_epi32(high, want));
-    uint32_t bits = (uint32_t)_mm_movemask_epi8(found) | 1u << 14;
+    uint32_t bits = (uint32_t)_mm_movemask_epi8(found); /* two a slot */
 
-    return line[__builtin_ctz(bits) / 2].ref;
+    return bits != 0 ? line[__builtin_ctz(bits) / 2].ref : 0;
 #else
-    uint32_t bits = 1u << 7;
+    uint32_t bits = 0;
 
     for (uint32_t i = 0; i < TABLE_LINE; i++)
         bits |= (uint32_t)(line[i].frag == frag) << i;
-    return line[__builtin_ctz(bits)].ref;
+    return bits != 0 ? line[__builtin_ctz(bits)].ref : 0;
 #endif
 }
 

@@ -213,6 +213,38 @@ static void usual_lines_are_read_ahead(void **state)
     close_fixture();
 }
 
+/* Digits are taken up to eight at once: each number of them, with a wrong byte at
+ * each place, at the end of memory and before it. */
+static void numbers_of_each_length_are_read(void **state)
+{
+    static const char *const digits[] = {"1234567890123456", "0000000000000007",
+                                         "9999999999999999"};
+    static const char wrong[] = "/:.-\x80\xba";
+    char packet[MAX_BYTES];
+
+    (void)state;
+    open_fixture(true, false);
+    for (size_t i = 0; i < 3 * 16; i++) {
+        int len = (int)(i % 16) + 1;
+
+        for (int behind = 0; behind < 12; behind++) {
+            int n = snprintf(packet, sizeof(packet), "a:%.*s|g|#%.*s", len,
+                             digits[i / 16], behind, "xxxxxxxxxxxx");
+
+            assert_int_equal(check(packet, (size_t)n), 1);
+            for (size_t k = 0; k < (size_t)len * (sizeof(wrong) - 1); k++) {
+                char *at = packet + 2 + k % (size_t)len;
+                char was = *at;
+
+                *at = wrong[k / (size_t)len];
+                (void)check(packet, (size_t)n); /* all agree, or nobody reads */
+                *at = was;
+            }
+        }
+    }
+    close_fixture();
+}
+
 static void several_lines_are_read_up_to_the_first_other_one(void **state)
 {
     char packet[MAX_BYTES];
@@ -340,6 +372,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usual_lines_are_read_ahead),
+        cmocka_unit_test(numbers_of_each_length_are_read),
         cmocka_unit_test(several_lines_are_read_up_to_the_first_other_one),
         cmocka_unit_test(lines_of_each_length_are_read_in_place),
         cmocka_unit_test(fields_that_others_must_see_are_left_to_them),

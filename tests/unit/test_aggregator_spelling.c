@@ -171,6 +171,25 @@ static void class_and_both_halves_of_the_seed_count(void **state)
         assert_true(others[i].lo != h.lo && others[i].hi != h.hi);
 }
 
+/* As agg_set_origin() does it. */
+static void a_seed_put_in_afterwards_counts_too(void **state)
+{
+    struct view name = view_of("app.requests.count", 18);
+    struct view tags = view_of("env:prod", 8);
+    struct hash128 h = hash(name, tags);
+    struct spelling_key key;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct hash128 g;
+
+        spelling_key_init(&key, seed);
+        key.seed[i]++;
+        g = form->hash(&key, name, tags, 0);
+        assert_true(g.lo != h.lo && g.hi != h.hi);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +197,7 @@ int main(void)
         cmocka_unit_test(every_byte_every_length_and_the_border_count),
         cmocka_unit_test(each_bit_reaches_each_bit),
         cmocka_unit_test(class_and_both_halves_of_the_seed_count),
+        cmocka_unit_test(a_seed_put_in_afterwards_counts_too),
     };
 
     int failed = 0;
