@@ -43,7 +43,7 @@ struct block {
 
 static inline struct block load(const char *p, size_t left)
 {
-    return (struct block){lanes_load(p, left)};
+    return (struct block){lanes_first(p, left, false).v};
 }
 
 static inline uint64_t bits(struct block b, char c)
@@ -262,6 +262,7 @@ static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
                                  const struct lanes *key, struct dsd_ahead *d,
                                  const char *at, size_t left, const char *look)
 {
+    const bool may_pass = look == at;
     struct block low = load(look, left);
     struct block high =
         load(look + LOOK_BYTES, left > LOOK_BYTES ? left - LOOK_BYTES : 0);
@@ -312,18 +313,20 @@ static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
         else if (!take_fields(o->parser, d, at, i, bars))
             return 0;
     }
-    d->hash = lanes_hash(key, d->name, d->tags, type | o->class);
+    d->hash = lanes_hash(key, d->name, d->tags, type | o->class, may_pass);
     __builtin_prefetch(context_line(o->spellings, d->hash));
     return n_bytes;
 }
 
 /* ---- Packets ------------------------------------------------------------ */
 
+/* Bytes at and behind a line that are looked at. */
+#define SEEN_BYTES (2 * LOOK_BYTES + LANES_PASS_BYTES)
+
 static INLINE bool may_look(const char *at, size_t left)
 {
-    return LOADS_WHAT_IS_LEFT || left >= 2 * LOOK_BYTES ||
-           (MAY_PASS &&
-            (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - 2 * LOOK_BYTES);
+    return LOADS_WHAT_IS_LEFT || left >= SEEN_BYTES ||
+           (MAY_PASS && (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - SEEN_BYTES);
 }
 
 static __attribute__((noinline)) uint32_t take_copied_line(
@@ -376,7 +379,7 @@ static struct hash128 hash_one(const struct spelling_key *key, struct view name,
 {
     const struct lanes lanes = lanes_of(key);
 
-    return lanes_hash(&lanes, name, tags, class);
+    return lanes_hash(&lanes, name, tags, class, false);
 }
 
 const struct dsd_ahead_form DSD_AHEAD = {read_packets, hash_one};

@@ -14,6 +14,7 @@ extern const struct dsd_ahead_form dsd_ahead_base;
 #include <cpuid.h>
 
 extern const struct dsd_ahead_form dsd_ahead_avx2;
+extern const struct dsd_ahead_form dsd_ahead_vaes;
 extern const struct dsd_ahead_form dsd_ahead_avx512;
 
 /* Not among the names that compilers know. */
@@ -27,20 +28,26 @@ static bool has_wide_aes(void)
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2");
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("aes");
 }
 
-/* The kernel's part, the wide registers, is in the names. */
+static bool has_vaes(void)
+{
+    return has_avx2() && has_wide_aes();
+}
+
+/* The kernel's part, the wide registers, is in the name. */
 static bool has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("aes") && has_wide_aes();
+    return has_vaes() && __builtin_cpu_supports("avx512bw");
 }
 
 const struct dsd_ahead_form *dsd_ahead_form(unsigned i)
 {
     if (has_avx512() && i-- == 0)
         return &dsd_ahead_avx512;
+    if (has_vaes() && i-- == 0)
+        return &dsd_ahead_vaes;
     if (has_avx2() && i-- == 0)
         return &dsd_ahead_avx2;
     return i == 0 ? &dsd_ahead_base : NULL;

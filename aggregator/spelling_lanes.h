@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hash of a spelling, by what the compiler may use: with wide AES instructions
- * (DSD_AHEAD_AVX512) a fifth of the instructions of the other one. Private to
- * dsd_ahead.c, which is compiled once per form.
+ * The hash of a spelling, by what the compiler may use: with AES instructions a
+ * fifth to a third of the instructions of the other one. Private to dsd_ahead.c, which
+ * is compiled once per form.
  *
- * Wide: 64 bytes at a time go into four lanes of 16, each keyed by itself, with
+ * AES: 64 bytes at a time go into four lanes of 16, each keyed by itself, with
  * three rounds of AES between one absorption and the next (after two, a byte has
  * reached all others of its lane; Go's runtime has three in its hash of strings, too).
  * Lengths, class and seed make a fifth lane, with the rounds of the first; the hash is
  * the sum of all, so that what differs in these alone differs always. Bytes behind an
- * end count as zeros: there, the lengths make the difference.
+ * end count as zeros: there, the lengths make the difference. The four lanes are
+ * one, two or four registers: the hash is the same.
  *
- * Narrow: two lanes of the folded multiplication of wyhash (Wang Yi, public domain,
+ * Without: two lanes of the folded multiplication of wyhash (Wang Yi, public domain,
  * final version 4), each keyed by its own half of the seed and fed with the halves
  * of each 16 bytes the other way round. Name and tags go through in one run, which
  * takes half the instructions of two XXH3 hashes and their mix.
@@ -36,42 +37,196 @@ LANES_INLINE uint64_t lanes_read64(const char *p)
     return v;
 }
 
-#if defined(DSD_AHEAD_AVX512)
+#if defined(__AES__) && !defined(DSD_AHEAD_SCALAR)
 
 #include <immintrin.h>
 
-/** A key in registers. */
+/* ---- 64 bytes of four lanes, in as few registers as there can be --------- */
+
+#if defined(DSD_AHEAD_AVX512)
+
+struct lanes64 {
+    __m512i v;
+};
+
+LANES_INLINE struct lanes64 lanes_load(const void *p)
+{
+    return (struct lanes64){_mm512_loadu_si512(p)};
+}
+
+LANES_INLINE struct lanes64 lanes_xor(struct lanes64 x, struct lanes64 y)
+{
+    return (struct lanes64){_mm512_xor_si512(x.v, y.v)};
+}
+
+LANES_INLINE struct lanes64 lanes_round(struct lanes64 x, struct lanes64 key)
+{
+    return (struct lanes64){_mm512_aesenc_epi128(x.v, key.v)};
+}
+
+LANES_INLINE __m128i lanes_a(struct lanes64 x)
+{
+    return _mm512_castsi512_si128(x.v);
+}
+
+LANES_INLINE __m128i lanes_sum(struct lanes64 x)
+{
+    __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(x.v),
+                                    _mm512_extracti64x4_epi64(x.v, 1));
+
+    return _mm_xor_si128(_mm256_castsi256_si128(half),
+                         _mm256_extracti128_si256(half, 1));
+}
+
+#elif defined(__VAES__)
+
+struct lanes64 {
+    __m256i ab, cd;
+};
+
+LANES_INLINE struct lanes64 lanes_load(const void *p)
+{
+    const __m256i *at = p;
+
+    return (struct lanes64){_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
+}
+
+LANES_INLINE struct lanes64 lanes_xor(struct lanes64 x, struct lanes64 y)
+{
+    return (struct lanes64){x.ab ^ y.ab, x.cd ^ y.cd};
+}
+
+LANES_INLINE struct lanes64 lanes_and(struct lanes64 x, struct lanes64 y)
+{
+    return (struct lanes64){x.ab & y.ab, x.cd & y.cd};
+}
+
+LANES_INLINE struct lanes64 lanes_round(struct lanes64 x, struct lanes64 key)
+{
+    return (struct lanes64){_mm256_aesenc_epi128(x.ab, key.ab),
+                            _mm256_aesenc_epi128(x.cd, key.cd)};
+}
+
+LANES_INLINE __m128i lanes_a(struct lanes64 x)
+{
+    return _mm256_castsi256_si128(x.ab);
+}
+
+LANES_INLINE __m128i lanes_sum(struct lanes64 x)
+{
+    __m256i half = x.ab ^ x.cd;
+
+    return _mm256_castsi256_si128(half) ^ _mm256_extracti128_si256(half, 1);
+}
+
+#else
+
+struct lanes64 {
+    __m128i a, b, c, d;
+};
+
+LANES_INLINE struct lanes64 lanes_load(const void *p)
+{
+    const __m128i *at = p;
+
+    return (struct lanes64){_mm_loadu_si128(at), _mm_loadu_si128(at + 1),
+                            _mm_loadu_si128(at + 2), _mm_loadu_si128(at + 3)};
+}
+
+LANES_INLINE struct lanes64 lanes_xor(struct lanes64 x, struct lanes64 y)
+{
+    return (struct lanes64){x.a ^ y.a, x.b ^ y.b, x.c ^ y.c, x.d ^ y.d};
+}
+
+LANES_INLINE struct lanes64 lanes_and(struct lanes64 x, struct lanes64 y)
+{
+    return (struct lanes64){x.a & y.a, x.b & y.b, x.c & y.c, x.d & y.d};
+}
+
+LANES_INLINE struct lanes64 lanes_round(struct lanes64 x, struct lanes64 key)
+{
+    return (struct lanes64){_mm_aesenc_si128(x.a, key.a),
+                            _mm_aesenc_si128(x.b, key.b),
+                            _mm_aesenc_si128(x.c, key.c),
+                            _mm_aesenc_si128(x.d, key.d)};
+}
+
+LANES_INLINE __m128i lanes_a(struct lanes64 x)
+{
+    return x.a;
+}
+
+LANES_INLINE __m128i lanes_sum(struct lanes64 x)
+{
+    return (x.a ^ x.b) ^ (x.c ^ x.d);
+}
+
+#endif
+
+/* ---- The first bytes of 64 ----------------------------------------------- */
+
+#if defined(DSD_AHEAD_AVX512)
+
+#define LANES_PASS_BYTES 0u
+
+/** The first @n bytes at @p, and zeros; no byte behind them is touched. */
+LANES_INLINE struct lanes64 lanes_first(const char *p, size_t n, bool may_pass)
+{
+    __mmask64 there = n < 64 ? _bzhi_u64(~0ULL, (unsigned)n) : ~0ULL;
+
+    (void)may_pass;
+    return (struct lanes64){_mm512_maskz_loadu_epi8(there, p)};
+}
+
+#else
+
+#define LANES_PASS_BYTES 63u
+
+/** The first @n bytes at @p, and zeros; all 64 are read if we @may_pass. */
+LANES_INLINE struct lanes64 lanes_first(const char *p, size_t n, bool may_pass)
+{
+    static const unsigned char there[128] = {
+#define LANES_8(x) x, x, x, x, x, x, x, x
+        LANES_8(0xff), LANES_8(0xff), LANES_8(0xff), LANES_8(0xff),
+        LANES_8(0xff), LANES_8(0xff), LANES_8(0xff), LANES_8(0xff)};
+    char copy[64] = {0};
+
+    n = n < 64 ? n : 64;
+    if (may_pass)
+        return lanes_and(lanes_load(p), lanes_load(there + 64 - n));
+    memcpy(copy, p, n);
+    return lanes_load(copy);
+}
+
+#endif
+
+/* ---- The hash ------------------------------------------------------------ */
+
+/** A key, in registers as far as there are some. */
 struct lanes {
-    __m512i start, rounds[3];
+    struct lanes64 start, rounds[3];
     __m128i seed;
 };
 
 LANES_INLINE struct lanes lanes_of(const struct spelling_key *key)
 {
     return (struct lanes){
-        .start = _mm512_loadu_si512(key->lanes[0]),
-        .rounds = {_mm512_loadu_si512(key->lanes[1]),
-                   _mm512_loadu_si512(key->lanes[2]),
-                   _mm512_loadu_si512(key->lanes[3])},
+        .start = lanes_load(key->lanes[0]),
+        .rounds = {lanes_load(key->lanes[1]), lanes_load(key->lanes[2]),
+                   lanes_load(key->lanes[3])},
         .seed = _mm_loadu_si128((const void *)key->seed),
     };
 }
 
-/** The first @n bytes at @p, and zeros; no byte behind them is touched. */
-LANES_INLINE __m512i lanes_load(const char *p, size_t n)
-{
-    __mmask64 there = n < 64 ? _bzhi_u64(~0ULL, (unsigned)n) : ~0ULL;
-
-    return _mm512_maskz_loadu_epi8(there, p);
-}
-
-LANES_INLINE __m512i lanes_absorb(const struct lanes *k, __m512i x,
-                                  struct view v)
+LANES_INLINE struct lanes64 lanes_absorb(const struct lanes *k,
+                                         struct lanes64 x, struct view v,
+                                         bool may_pass)
 {
     for (;;) {
-        x = _mm512_xor_si512(x, lanes_load(v.p, v.n));
-        for (int i = 0; i < 3; i++)
-            x = _mm512_aesenc_epi128(x, k->rounds[i]);
+        x = lanes_xor(x, lanes_first(v.p, v.n, may_pass));
+        x = lanes_round(x, k->rounds[0]);
+        x = lanes_round(x, k->rounds[1]);
+        x = lanes_round(x, k->rounds[2]);
         if (__builtin_expect(v.n <= 64, 1))
             return x;
         v.p += 64;
@@ -79,32 +234,30 @@ LANES_INLINE __m512i lanes_absorb(const struct lanes *k, __m512i x,
     }
 }
 
+/** @may_pass: LANES_PASS_BYTES behind each of both can be read. */
 LANES_INLINE struct hash128 lanes_hash(const struct lanes *k, struct view name,
-                                       struct view tags, unsigned class)
+                                       struct view tags, unsigned class,
+                                       bool may_pass)
 {
+    struct lanes64 x = lanes_absorb(k, k->start, name, may_pass);
     __m128i rest =
-        _mm_xor_si128(k->seed,
-                      _mm_set_epi64x(class, (long long)((uint64_t)name.n << 32 |
-                                                        tags.n)));
-    __m512i x = lanes_absorb(k, k->start, name);
+        _mm_set_epi64x(class, (long long)((uint64_t)name.n << 32 | tags.n));
     struct hash128 h;
-    __m256i half;
     __m128i sum;
 
     if (tags.n > 0)
-        x = lanes_absorb(k, x, tags);
+        x = lanes_absorb(k, x, tags, may_pass);
+    rest = _mm_xor_si128(rest, k->seed);
     for (int i = 0; i < 3; i++)
-        rest = _mm_aesenc_si128(rest, _mm512_castsi512_si128(k->rounds[i]));
-    half = _mm256_xor_si256(_mm512_castsi512_si256(x),
-                            _mm512_extracti64x4_epi64(x, 1));
-    sum = _mm_xor_si128(_mm256_castsi256_si128(half),
-                        _mm256_extracti128_si256(half, 1));
-    sum = _mm_xor_si128(sum, rest);
+        rest = _mm_aesenc_si128(rest, lanes_a(k->rounds[i]));
+    sum = _mm_xor_si128(lanes_sum(x), rest);
     memcpy(&h, &sum, sizeof(h));
     return h;
 }
 
 #else
+
+#define LANES_PASS_BYTES 0u
 
 struct lanes {
     uint64_t lo, hi;
@@ -167,10 +320,12 @@ LANES_INLINE void lanes_absorb(struct lanes *l, struct view v)
 
 /* Not inlined: there are not registers enough for it and its caller. */
 static __attribute__((noinline, unused)) struct hash128 lanes_hash(
-    const struct lanes *key, struct view name, struct view tags, unsigned class)
+    const struct lanes *key, struct view name, struct view tags, unsigned class,
+    bool may_pass)
 {
     struct lanes l = *key;
 
+    (void)may_pass;
     l.lo += class * 0x9e3779b97f4a7c15ULL;
     l.hi ^= class * 0xc2b2ae3d27d4eb4fULL;
     lanes_absorb(&l, name);
