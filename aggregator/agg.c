@@ -16,6 +16,7 @@
 #include "aggregator/sketch.h"
 #include "aggregator/stamps.h"
 #include "aggregator/table.h"
+#include "aggregator/tag_memo.h"
 #include "aggregator/takeover.h"
 #include "aggregator/text.h"
 #include "aggregator/turn.h"
@@ -158,6 +159,9 @@ int agg_create(struct agg **out, struct region *r, const struct agg_config *cfg)
     rc = enrich_init(a);
     if (rc != 0)
         goto out;
+    rc = tag_memo_init(a);
+    if (rc != 0)
+        goto out;
     sketch_init();
     list_series(a);
     rc = region_grow(r, RANGE_HEAD, sizeof(struct agg_head));
@@ -210,6 +214,7 @@ void agg_close(struct agg *a)
 {
     if (a == NULL)
         return;
+    tag_memo_fini(a);
     enrich_fini(a);
     free(a);
 }

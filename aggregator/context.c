@@ -5,6 +5,7 @@
 #include "aggregator/intern.h"
 #include "aggregator/pool.h"
 #include "aggregator/table.h"
+#include "aggregator/tag_memo.h"
 #include "aggregator/wire.h"
 
 #define OVERFLOW_NAME "retriever.overflow"
@@ -62,42 +63,54 @@ static void add_alias(struct agg *a, struct context *c, struct hash128 h)
     (void)table_insert(a, &a->head->spelling, (uint32_t)h.lo, i | REF_ALIAS);
 }
 
-static bool intern_all(struct agg *a, const struct enriched *e,
-                       struct hash128 tags, struct context *c)
+/* The blob of the tags, counted; 0: no room. */
+static uint32_t intern_tags(struct agg *a, const struct enriched *e,
+                            struct hash128 tags)
 {
     _Alignas(8) unsigned char
         bytes[sizeof(struct tagset) + ENRICH_MAX_TAGS * sizeof(uint32_t)];
     struct tagset *s = (void *)bytes;
+    uint32_t ref = 0;
     uint32_t n = 0;
 
     memcpy(s->wire, &tags, sizeof(s->wire));
-    for (; n < e->n_tags; n++) {
+    while (n < e->n_tags) {
         s->tags[n] = intern_ref(a, BLOB_STRING, e->tags[n].p, e->tags[n].n);
         if (s->tags[n] == 0)
-            goto undo;
+            break;
+        n++;
     }
-    c->tagset = intern_ref(a, BLOB_TAGSET, bytes,
-                           (uint32_t)(sizeof(*s) + n * sizeof(uint32_t)));
-    if (c->tagset == 0)
-        goto undo;
+    if (n == e->n_tags)
+        ref = intern_ref(a, BLOB_TAGSET, bytes,
+                         (uint32_t)(sizeof(*s) + n * sizeof(uint32_t)));
     /* A tag set that existed holds its tags already. */
-    if (blob_at(a, c->tagset)->n_refs > 1) {
-        for (uint32_t i = 0; i < n; i++)
-            intern_unref(a, s->tags[i]);
+    if (ref == 0 || blob_at(a, ref)->n_refs > 1) {
+        while (n > 0)
+            intern_unref(a, s->tags[--n]);
     }
-    c->name = intern_ref(a, BLOB_STRING, e->name.p, e->name.n);
-    c->host = 0;
-    if (e->host.n > 0)
-        c->host = intern_ref(a, BLOB_STRING, e->host.p, e->host.n);
-    if (c->name != 0 && (e->host.n == 0 || c->host != 0))
+    return ref;
+}
+
+static bool intern_all(struct agg *a, const struct enriched *e,
+                       struct hash128 tags, struct context *c)
+{
+    c->tagset = e->tagset;
+    c->host = e->host_ref;
+    if (e->tagset != 0) {
+        intern_again(a, c->tagset);
+        if (c->host != 0)
+            intern_again(a, c->host);
+    } else {
+        c->tagset = intern_tags(a, e, tags);
+        if (c->tagset != 0 && e->host.n > 0)
+            c->host = intern_ref(a, BLOB_STRING, e->host.p, e->host.n);
+    }
+    if (c->tagset != 0 && (e->host.n == 0 || c->host != 0))
+        c->name = intern_ref(a, BLOB_STRING, e->name.p, e->name.n);
+    if (c->name != 0)
         return true;
-    intern_unref(a, c->name);
     intern_unref(a, c->host);
     intern_unref(a, c->tagset);
-    return false;
-undo:
-    while (n > 0)
-        intern_unref(a, s->tags[--n]);
     return false;
 }
 
@@ -180,7 +193,7 @@ static struct context *enter(struct agg *a, const struct enriched *e,
         fresh.touched_s = fresh.seen_s;
         *c = fresh;
     }
-    if (i == 0 || !wire_enter(a, c)) {
+    if (i == 0 || !wire_enter(a, c, &m)) {
         if (i != 0)
             pool_give(a, &a->head->contexts, i, &c->aliases);
         intern_unref(a, fresh.name);
@@ -198,11 +211,18 @@ static struct context *enter(struct agg *a, const struct enriched *e,
     return c;
 }
 
+/* Did the spelling with this hash make it? */
+static bool is_spelled(const struct context *c, struct hash128 h)
+{
+    return c->hash[0] == h.lo && c->hash[1] == h.hi;
+}
+
 struct context *context_make(struct agg *a, const struct sample *s,
                              unsigned class, struct hash128 h)
 {
     enum cell_kind kind = context_kind(class);
     struct enriched e;
+    struct hash128 key;
     struct context *c;
     uint8_t flags = 0;
 
@@ -210,10 +230,12 @@ struct context *context_make(struct agg *a, const struct sample *s,
     if (!enrich_name(a, &e, s->name, class == SPELLING_COPY,
                      kind == KIND_HIST ? a->longest_suffix : 0))
         return NULL;
-    enrich_tags(a, &e, s->tags);
+    tag_memo_enrich(a, &e, s->tags, &key);
     if (class == METRIC_TIMING)
         flags |= CONTEXT_MS;
     c = enter(a, &e, kind, flags, h);
+    if (c != NULL && is_spelled(c, h))
+        tag_memo_keep(a, &e, key, c->tagset, c->host);
     return c != NULL ? c : context_overflow(a, s, kind);
 }
 
@@ -240,7 +262,7 @@ static struct context *enter_overflow(struct agg *a, struct view name,
     c = enter(a, &e, kind, flags, h);
     if (c != NULL && (c->flags & CONTEXT_OVERFLOW) == 0)
         return NULL; /* a client uses our tag: not ours to fold into */
-    if (c != NULL && c->hash[0] == h.lo && c->hash[1] == h.hi)
+    if (c != NULL && is_spelled(c, h))
         region_set(a->r, a->head->n_overflow, a->head->n_overflow + 1);
     return c;
 }

@@ -183,6 +183,7 @@ void enrich_tags(struct agg *a, struct enriched *out, struct view raw)
                             &a->head->counts.clipped_hosts);
     out->tags = s->tags;
     out->n_tags = s->n_tags;
+    out->tagset = out->host_ref = 0;
 }
 
 static bool is_exempt(const struct agg *a, struct view name)

@@ -24,6 +24,9 @@ struct enriched {
     struct view host;
     const struct view *tags;
     uint32_t n_tags;
+    /* From tag_memo.h: blobs that hold tags and host already; tagset 0: none. */
+    uint32_t tagset, host_ref;
+    bool was_mended; /* something was cut or replaced, and counted */
 };
 
 /** 0 or -ENOMEM. */

@@ -67,7 +67,7 @@ uint32_t intern_ref(struct agg *a, enum blob_kind kind, const void *bytes,
             continue;
         b = blob_at(a, slots[i].ref);
         if (b->kind == kind && b->n == n && memcmp(b->bytes, bytes, n) == 0) {
-            region_set(a->r, b->n_refs, b->n_refs + 1);
+            intern_again(a, slots[i].ref);
             return slots[i].ref;
         }
     }
@@ -91,6 +91,7 @@ uint32_t intern_ref(struct agg *a, enum blob_kind kind, const void *bytes,
 
 static void drop_blob(struct agg *a, uint32_t ref)
 {
+    a->n_dropped++;
     table_remove(a, &a->head->intern, blob_at(a, ref)->frag, ref);
     blob_give(a, ref);
 }

@@ -17,6 +17,14 @@
 uint32_t intern_ref(struct agg *a, enum blob_kind kind, const void *bytes,
                     uint32_t n);
 
+/** One holder more of a blob that has one. */
+static inline void intern_again(struct agg *a, uint32_t ref)
+{
+    struct blob *b = blob_at(a, ref);
+
+    region_set(a->r, b->n_refs, b->n_refs + 1);
+}
+
 /** One holder less; a tag set without holders lets its tags go. 0 is nothing. */
 void intern_unref(struct agg *a, uint32_t ref);
 

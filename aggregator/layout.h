@@ -373,6 +373,7 @@ struct hist_series {
 };
 
 struct enrich_scratch;
+struct tag_memo;
 
 struct agg {
     struct region *r;
@@ -387,6 +388,8 @@ struct agg {
     uint32_t n_series;
     uint32_t longest_suffix;
     struct enrich_scratch *scratch;
+    struct tag_memo *tag_memo;
+    uint64_t n_dropped; /* blobs let go */
     /* Of the open transaction; agg_commit() writes them. */
     uint64_t pending_aggregated, pending_folded, pending_stamped, pending_lost;
     /* Not state: may be lost at any time. */

@@ -15,17 +15,32 @@ enum {
     IN_TAG = 2,    /* [A-Za-z0-9_:./-] */
     IS_LETTER = 4, /* [A-Za-z] */
     IS_UPPER = 8,
+    /* Stay what they are, among others of their kind: */
+    NAME_STAYS = 16, /* [A-Za-z0-9.] */
+    TAG_STAYS = 32,  /* [a-z0-9_:./-] */
 };
 
-#define UPPER (IN_NAME | IN_TAG | IS_LETTER | IS_UPPER)
-#define LOWER (IN_NAME | IN_TAG | IS_LETTER)
-#define DIGIT (IN_NAME | IN_TAG)
+#define UPPER (IN_NAME | IN_TAG | IS_LETTER | IS_UPPER | NAME_STAYS)
+#define LOWER (IN_NAME | IN_TAG | IS_LETTER | NAME_STAYS | TAG_STAYS)
+#define DIGIT (IN_NAME | IN_TAG | NAME_STAYS | TAG_STAYS)
 
 static const uint8_t class_of[256] = {
-    ['-'] = IN_TAG,           ['.'] = IN_NAME | IN_TAG, ['/'] = IN_TAG,
-    ['0' ... '9'] = DIGIT,    [':'] = IN_TAG,           ['A' ... 'Z'] = UPPER,
-    ['_'] = IN_NAME | IN_TAG, ['a' ... 'z'] = LOWER,
+    ['-'] = IN_TAG | TAG_STAYS,
+    ['.'] = IN_NAME | IN_TAG | NAME_STAYS | TAG_STAYS,
+    ['/'] = IN_TAG | TAG_STAYS,
+    ['0' ... '9'] = DIGIT,
+    [':'] = IN_TAG | TAG_STAYS,
+    ['A' ... 'Z'] = UPPER,
+    ['a' ... 'z'] = LOWER,
+    ['_'] = IN_NAME | IN_TAG | TAG_STAYS,
 };
+
+/* The classes that the eight bytes at @p have in common. */
+static uint8_t class_of_eight(const unsigned char *p)
+{
+    return class_of[p[0]] & class_of[p[1]] & class_of[p[2]] & class_of[p[3]] &
+           class_of[p[4]] & class_of[p[5]] & class_of[p[6]] & class_of[p[7]];
+}
 
 #define REPLACEMENT_UTF8 "\xef\xbf\xbd"
 
@@ -78,7 +93,7 @@ static size_t decode(const unsigned char *p, size_t n, int32_t *cp)
     return len;
 }
 
-/* How many of the first bytes are ASCII, in steps of eight. */
+/* How many of the first bytes are ASCII. */
 static size_t ascii_prefix(const char *p, size_t n)
 {
     size_t i = 0;
@@ -91,6 +106,8 @@ static size_t ascii_prefix(const char *p, size_t n)
             break;
         i += 8;
     }
+    while (i < n && (unsigned char)p[i] < 0x80)
+        i++;
     return i;
 }
 
@@ -133,10 +150,20 @@ size_t normalise_name(char *out, const char *in, size_t n)
 
     while (i < n && !(class_of[p[i]] & IS_LETTER))
         i++;
-    for (; i < n && o < NORMALISE_NAME_MAX; i++) {
-        unsigned char c = class_of[p[i]] & IN_NAME ? p[i] : '_';
+    /* The first character is a letter: behind it out[o - 1] exists. */
+    while (i < n && o < NORMALISE_NAME_MAX) {
+        unsigned char c;
 
-        /* The first character is a letter, so out[o - 1] exists. */
+        if (n - i >= 8 && NORMALISE_NAME_MAX - o >= 8 &&
+            (class_of_eight(p + i) & NAME_STAYS) &&
+            (p[i] != '.' || out[o - 1] != '_')) {
+            memcpy(out + o, p + i, 8);
+            i += 8;
+            o += 8;
+            continue;
+        }
+        c = class_of[p[i]] & IN_NAME ? p[i] : '_';
+        i++;
         if (c == '_' && (out[o - 1] == '_' || out[o - 1] == '.'))
             continue;
         if (c == '.' && out[o - 1] == '_')
@@ -157,6 +184,13 @@ size_t normalise_tag(char *out, const char *in, size_t n)
         int32_t cp;
         size_t len;
 
+        if (n - i >= 8 && NORMALISE_TAG_MAX - o >= 8 &&
+            (class_of_eight(p + i) & TAG_STAYS)) {
+            memcpy(out + o, p + i, 8);
+            i += 8;
+            o += 8;
+            continue;
+        }
         if (c < 0x80) {
             if (class_of[c] & IS_UPPER)
                 c |= 0x20;

@@ -57,8 +57,19 @@ static struct hash128 hash_tags(const struct view *tags, uint32_t n_tags,
     return hash_bytes(h, n * sizeof(h[0]), seed[0]);
 }
 
+/* As it was when its first context came. */
+static struct hash128 tags_of(const struct agg *a, uint32_t tagset)
+{
+    struct hash128 tags;
+
+    memcpy(&tags, tagset_of(blob_at(a, tagset))->wire, sizeof(tags));
+    return tags;
+}
+
 struct hash128 wire_tags(const struct agg *a, const struct enriched *e)
 {
+    if (e->tagset != 0)
+        return tags_of(a, e->tagset);
     return hash_tags(e->tags, e->n_tags, a->head->seed);
 }
 
@@ -107,11 +118,8 @@ struct used_id wire_identity(const struct agg *a, const struct context *c,
 static struct hash128 series_of(const struct agg *a, const struct context *c,
                                 const char *suffix)
 {
-    struct hash128 tags;
-
-    memcpy(&tags, tagset_of(blob_at(a, c->tagset))->wire, sizeof(tags));
-    return wire_series(a, intern_view(a, c->name), suffix, tags,
-                       intern_view(a, c->host));
+    return wire_series(a, intern_view(a, c->name), suffix,
+                       tags_of(a, c->tagset), intern_view(a, c->host));
 }
 
 static bool has_series(const struct agg *a, const struct context *c,
@@ -137,11 +145,12 @@ void wire_find(const struct agg *a, const struct enriched *e,
     const struct table_slot *slots = table_slots(a, t);
     const char *suffix;
 
-    *out = (struct wire_match){0};
+    *out = (struct wire_match){.n_series = 0};
     for (uint32_t i = 0; (suffix = wire_suffix(a, kind, i)) != NULL; i++) {
         struct hash128 h = wire_series(a, e->name, suffix, tags, e->host);
         uint32_t frag = (uint32_t)h.lo;
 
+        out->frags[out->n_series++] = frag;
         for (uint32_t k = table_home(t->mask, frag); slots[k].ref != 0;
              k = (k + 1) & t->mask) {
             struct context *c = &a->contexts[slots[k].ref];
@@ -150,6 +159,7 @@ void wire_find(const struct agg *a, const struct enriched *e,
                 continue;
             if (c->kind == kind) {
                 out->same = c;
+                out->n_series = 0;
                 return;
             }
             out->clash = c;
@@ -158,18 +168,16 @@ void wire_find(const struct agg *a, const struct enriched *e,
     }
 }
 
-bool wire_enter(struct agg *a, struct context *c)
+bool wire_enter(struct agg *a, struct context *c, const struct wire_match *m)
 {
     struct table *t = &a->head->wire;
-    const char *suffix;
 
     if (table_room(t) < 2 * FLUSH_MAX_SERIES)
         a->low = true;
     if (table_room(t) < FLUSH_MAX_SERIES)
         return false;
-    for (uint32_t i = 0; (suffix = wire_suffix(a, c->kind, i)) != NULL; i++)
-        (void)table_insert(a, t, (uint32_t)series_of(a, c, suffix).lo,
-                           (uint32_t)(c - a->contexts));
+    for (uint32_t i = 0; i < m->n_series; i++)
+        (void)table_insert(a, t, m->frags[i], (uint32_t)(c - a->contexts));
     return true;
 }
 

@@ -30,9 +30,11 @@ struct used_id wire_identity(const struct agg *a, const struct context *c,
                              const char *suffix);
 
 struct wire_match {
-    struct context *same;   /* the context this one is an alias of */
-    struct context *clash;  /* one of another type; NULL = none */
-    uint32_t shifts_in_use; /* bit per shift of those */
+    struct context *same;             /* the context this one is an alias of */
+    struct context *clash;            /* one of another type; NULL = none */
+    uint32_t shifts_in_use;           /* bit per shift of those */
+    uint32_t n_series;                /* 0 if there is the same */
+    uint32_t frags[FLUSH_MAX_SERIES]; /* of each final name, for wire_enter() */
 };
 
 /** Look up each final name of @e as a series of @kind. */
@@ -40,8 +42,11 @@ void wire_find(const struct agg *a, const struct enriched *e,
                enum cell_kind kind, struct hash128 tags,
                struct wire_match *out);
 
-/** Enter, or remove, all final names of @c. false: no room (none entered). */
-bool wire_enter(struct agg *a, struct context *c);
+/** Enter all final names of @c, which @m was found for. false: no room (none
+ *  entered). */
+bool wire_enter(struct agg *a, struct context *c, const struct wire_match *m);
+
+/** Remove them. */
 void wire_leave(struct agg *a, struct context *c);
 
 #endif

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -225,10 +226,78 @@ static void text_that_fits_exactly_is_not_cut(void **state)
     assert_int_equal(cut + (int)n_bad, 0);
 }
 
+static void replace_all(char *s, const char *two, char one)
+{
+    char *at;
+
+    while ((at = strstr(s, two)) != NULL) {
+        at[0] = one;
+        memmove(at + 1, at + 2, strlen(at + 2) + 1);
+    }
+}
+
+/* The rules once more, a rule at a time. */
+static void name_by_the_rules(char *s)
+{
+    size_t skip = 0;
+
+    while (s[skip] != '\0' && !isalpha((unsigned char)s[skip]))
+        skip++;
+    memmove(s, s + skip, strlen(s + skip) + 1);
+    for (char *c = s; *c != '\0'; c++)
+        *c = isalnum((unsigned char)*c) || *c == '.' ? *c : '_';
+    replace_all(s, "__", '_');
+    replace_all(s, "._", '.');
+    replace_all(s, "_.", '.');
+}
+
+static void tag_by_the_rules(char *s)
+{
+    size_t n = strlen(s);
+
+    for (char *c = s; *c != '\0'; c++) {
+        *c = (char)tolower((unsigned char)*c);
+        if (!isalnum((unsigned char)*c) && strchr("_:./-", *c) == NULL)
+            *c = '_';
+    }
+    while (n > 0 && s[n - 1] == '_')
+        s[--n] = '\0';
+}
+
+/* Most bytes stay, and are taken several at once: what does not stay lies between
+ * them everywhere. */
+static void ascii_of_any_sort_follows_the_rules(void **state)
+{
+    static const char some[] = "abcxyz.09.AZ_-:/, #..__";
+    uint32_t x = 9;
+
+    (void)state;
+    for (int round = 0; round < 50000; round++) {
+        char in[64], want[64];
+        uint32_t n_kinds = round % 3 == 0 ? 10 : sizeof(some) - 1;
+        size_t n = 0;
+
+        while (n < (size_t)(round % 60)) {
+            x = x * 1664525 + 1013904223;
+            in[n++] = some[(x >> 10) % n_kinds];
+        }
+        if (n > 0)
+            in[(x >> 20) % n] = some[(x >> 3) % (sizeof(some) - 1)];
+        in[n] = '\0';
+        memcpy(want, in, n + 1);
+        name_by_the_rules(want);
+        expect_name(in, want);
+        memcpy(want, in, n + 1);
+        tag_by_the_rules(want);
+        expect_tag(in, want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_keep_letters_digits_dots_and_underscores),
+        cmocka_unit_test(ascii_of_any_sort_follows_the_rules),
         cmocka_unit_test(long_names_are_cut),
         cmocka_unit_test(tags_are_lower_case_and_clean),
         cmocka_unit_test(tags_keep_letters_beyond_ascii),
