@@ -194,6 +194,7 @@ static void without_a_ring_it_counts_right(void **state)
 static void a_switch_costs_little(void **state)
 {
     double bare = 1e9, with = 1e9;
+    double budget = 2 * BUDGET_NS; /* machines differ, and some are shared */
     struct pingpong p;
 
     (void)state;
@@ -214,8 +215,12 @@ static void a_switch_costs_little(void **state)
     pingpong_stop(&p);
     print_message("a switch and a wake-up: %.0f ns bare, %.0f ns more\n", bare,
                   with - bare);
-    /* Twice the budget: machines differ, and some are shared. */
-    assert_true(with - bare < 2 * BUDGET_NS);
+    /* The budget is of a machine whose bare switch takes 550 ns. Where a return from a
+     * function is made slow for safety (AMD's "Safe RET"), all of it takes six times
+     * as long, the programs only three times. */
+    if (budget < bare / 4)
+        budget = bare / 4;
+    assert_true(with - bare < budget);
 }
 
 int main(void)
