@@ -240,6 +240,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
         return 0;
     l->head->working = l->head->tap.pos.record;
     l->head->applying = LANDING_TAP;
+    g->ingest.readable = ring_memory_end(&l->ring);
     while (pos < end && (rc = ring_before(&l->ring, end, pos, &record, &n,
                                           &next)) == RING_RECORD) {
         if (st.n == 0) {
@@ -253,6 +254,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
         }
     }
     l->head->applying = LANDING_NOTHING;
+    g->ingest.readable = NULL;
     agg_set_origin(g->ingest.agg, (struct view){0});
     n_all += st.n;
     if (pos < end && rc == RING_EMPTY)

@@ -323,10 +323,13 @@ static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
 /* Bytes at and behind a line that are looked at. */
 #define SEEN_BYTES (2 * LOOK_BYTES + LANES_PASS_BYTES)
 
-static INLINE bool may_look(const char *at, size_t left)
+static INLINE bool may_look(const struct dsd_ahead_opts *o, const char *at,
+                            size_t left)
 {
     return LOADS_WHAT_IS_LEFT || left >= SEEN_BYTES ||
-           (MAY_PASS && (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - SEEN_BYTES);
+           (MAY_PASS &&
+            (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - SEEN_BYTES) ||
+           (uintptr_t)at + SEEN_BYTES <= (uintptr_t)o->readable;
 }
 
 static __attribute__((noinline)) uint32_t take_copied_line(
@@ -356,7 +359,7 @@ static void read_packets(const struct dsd_ahead_opts *o,
         *working = in[i].record;
         while (at < end && n_lines < DSD_AHEAD_LINES) {
             size_t left = (size_t)(end - at);
-            uint32_t n_bytes = __builtin_expect(may_look(at, left), 1)
+            uint32_t n_bytes = __builtin_expect(may_look(o, at, left), 1)
                                    ? take_line(o, &key, d, at, left, at)
                                    : take_copied_line(o, &key, d, at, left);
 

@@ -8,7 +8,8 @@
  * Memory:  views borrow from the lines.
  * Promise: either what dsd_parse() would give, or nothing: then dsd_parse() knows.
  *          All forms give the same, but for the hashes. Bytes behind the lines are
- *          looked at only where they share a page with them, and change nothing.
+ *          looked at only where they share a page with them, or lie before what is
+ *          said to be readable, and change nothing.
  */
 #ifndef RETRIEVER_AGGREGATOR_DSD_AHEAD_H
 #define RETRIEVER_AGGREGATOR_DSD_AHEAD_H
@@ -47,6 +48,7 @@ struct dsd_ahead_opts {
     const struct spelling_key *key;
     unsigned class;             /* goes into them beside the type */
     bool may_end_bare;          /* a packet's last line needs no LF */
+    const char *readable;       /* bytes before it can be read; or NULL */
     struct spellings spellings; /* of which lines are asked for */
 };
 

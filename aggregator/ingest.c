@@ -222,6 +222,7 @@ static void read_ahead(struct ingest *in, const struct dsd_packet *r,
         .key = &in->agg->spelling,
         .class = in->agg->own,
         .may_end_bare = may_end_bare,
+        .readable = in->readable,
         .spellings = context_spellings(in->agg),
     };
 

@@ -69,6 +69,12 @@ enum ring_rc {
     RING_BUSY /* a program is still writing it */
 };
 
+/** Behind all of its memory: whatever lies before it can be read. */
+static inline const void *ring_memory_end(const struct ring *r)
+{
+    return r->data + 2 * (size_t)r->n_bytes;
+}
+
 /** As far as records are reserved. Each call may have to fetch what another CPU
  *  writes with each record. */
 static inline uint64_t ring_end(const struct ring *r)

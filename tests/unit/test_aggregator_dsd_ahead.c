@@ -121,8 +121,10 @@ static void as_hashed(const struct dsd_ahead *d,
     assert_memory_equal(&d->hash, &h, sizeof(h));
 }
 
-/* Returns how many lines of the packet are read ahead. */
-static uint32_t check(const char *packet, size_t n_bytes)
+/* Returns how many lines of the packet are read ahead. Bytes up to @readable may be
+ * looked at. */
+static uint32_t check_with(const char *packet, size_t n_bytes,
+                           const char *readable)
 {
     const struct dsd_packet in = {.p = f.end - n_bytes,
                                   .n = (uint32_t)n_bytes,
@@ -130,6 +132,7 @@ static uint32_t check(const char *packet, size_t n_bytes)
     const struct dsd_ahead *lines = got[0].lines;
     const char *p = in.p;
 
+    f.opts.readable = readable;
     memcpy(f.end - n_bytes, packet, n_bytes);
     for (uint32_t i = 0; i < f.n_forms; i++) {
         uint32_t working = 0;
@@ -154,6 +157,14 @@ static uint32_t check(const char *packet, size_t n_bytes)
     if (p == f.end)
         assert_int_equal(got[0].ends[0], got[0].n);
     return got[0].n;
+}
+
+static uint32_t check(const char *packet, size_t n_bytes)
+{
+    uint32_t n = check_with(packet, n_bytes, NULL);
+
+    assert_int_equal(check_with(packet, n_bytes, f.end), n);
+    return n;
 }
 
 static uint32_t check_text(const char *text)
