@@ -160,6 +160,7 @@ struct config {
     uint32_t ebpf_ring_bytes;
     uint32_t ebpf_max_delay_ms;
     bool ebpf_per_cpu_stats;
+    bool ebpf_self_stats;
     int runq;        /* enum ebpf_mode */
     int runq_stream; /* 1 = stream */
     bool runq_system;

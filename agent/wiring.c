@@ -160,6 +160,7 @@ static int wire_activity(struct wiring *w, const struct config *c)
 static int wire_features(struct wiring *w, const struct config *c)
 {
     w->features.self.per_cpu = c->ebpf_per_cpu_stats;
+    w->features.programs.on = c->ebpf_self_stats;
     w->features.runq = (struct runq_opts){
         .off = c->runq == EBPF_OFF,
         .stream = c->runq_stream,

@@ -9,6 +9,7 @@ const struct feature *const feature_table[] = {
     &life_feature, /* before those that need its records */
     &activity_feature,
     &env_feature,
+    &programs_feature,
 #endif
     NULL,
 };

@@ -15,6 +15,7 @@
 #include "bpf/env.h"
 #include "bpf/feature.h"
 #include "bpf/life.h"
+#include "bpf/programs.h"
 #include "bpf/runq.h"
 #include "bpf/self.h"
 
@@ -28,6 +29,7 @@ struct feature_opts {
     struct runq_opts runq;
     struct env_opts env;
     struct self_opts self;
+    struct programs_opts programs;
 };
 
 /** In the order in which they are opened; NULL ends it. "runq" comes first: it

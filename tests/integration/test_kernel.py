@@ -329,7 +329,7 @@ class Privileges(KernelCase):
 
     def test_each_thread_keeps_what_it_needs_and_a_successor_has_all(self):
         intake = self.intake()
-        agent = self.kernel_agent(intake)
+        agent = self.kernel_agent(intake, {"DD_EBPF_SELF_STATS": "true"})
         self.check(agent)
         if agent.worker_pid() is not None:
             os.kill(agent.worker_pid(), signal.SIGKILL)
@@ -346,6 +346,7 @@ class Privileges(KernelCase):
 
     def test_a_reader_that_may_fall_back_keeps_that(self):
         agent = self.kernel_agent(self.intake(), env={
+            "DD_EBPF_SELF_STATS": "true",
             "DD_DOGSTATSD_SCHEDULING_POLICY": "SCHED_FIFO",
             "DD_DOGSTATSD_SCHEDULING_PRIORITY": "10"})
         self.check(agent, reader=1 << 23)

@@ -362,6 +362,7 @@ class Everything(Scenario):
             "DD_EBPF_DROP_CLIENT_PID": "true", "DD_EBPF_RUNQ_SYSTEM": "true",
             "DD_EBPF_RUNQ_VOLUNTARY": "true",
             "DD_EBPF_READER_RING_BYTES": "65536",
+            "DD_EBPF_SELF_STATS": "true",
             "DD_EBPF_ENV_WATCH": "DD_SERVICE:service",
             "DD_EBPF_ACTIVITY_PID_TAGS": "true",
             "DD_EBPF_ACTIVITY_FAMILIES": "name=agent;env=AGENT_MODE=1;"
@@ -489,6 +490,20 @@ class Everything(Scenario):
             got = self.seen.sum(name, "container_id:" + self.limited)
             self.assertGreaterEqual(got, self.throttled[i] * 0.999, name)
             self.assertLessEqual(got, self.throttled_at_most[i] * 1.001, name)
+
+    def test_what_programs_cost(self):
+        def points(kind, program):
+            return [p["value"] for s in self.seen.rows(
+                "retriever.ebpf.prog." + kind, "program:" + program)
+                for p in s["points"]]
+
+        for program in ("sched_switch", "sched_wakeup"):
+            self.assertEqual(len(points("run_cnt", program)), 1, program)
+            self.assertEqual(len(points("run_ns", program)), 1, program)
+        (runs,), (ns,) = (points(kind, "sched_switch")
+                          for kind in ("run_cnt", "run_ns"))
+        self.assertGreater(runs, 0)
+        self.assertTrue(10 < ns / runs < 100000, (ns, runs))
 
     def test_activity_of_a_family(self):
         tags = ("family:agent", "container_id:" + self.pod,
@@ -694,9 +709,11 @@ class Fallback(Scenario):
                 "echo $$ > %s/cgroup.procs\n" % g for g in groups), binary))
         os.chmod(joining, 0o755)
         agent, intake = self.run_agent(
-            {"DD_EBPF_RUNQ_HIERARCHY": "auto"}, binary=joining, tmp=tmp)
+            {"DD_EBPF_RUNQ_HIERARCHY": "auto", "DD_EBPF_SELF_STATS": "true"},
+            binary=joining, tmp=tmp)
+        before = self.groups.throttled(group)[1]  # of its own start
         spin = self.load(SPIN, groups, 0).ready()
-        eventually(lambda: self.groups.throttled(group)[1] >= 5,
+        eventually(lambda: self.groups.throttled(group)[1] >= before + 5,
                    what="a quota that bites")
         spin.close()
         text = agent.client("ebpf", "status").stdout.decode()
@@ -720,7 +737,7 @@ class Fallback(Scenario):
                                    sorted({s["metric"] for s in seen.series}))
                 self.assertEqual(seen.types(metric), {kind})
         self.assertEqual(seen.values("runq.wait", "cause"), set())
-        self.assertGreater(seen.sum("runq.throttled.periods", *tags), 3)
+        self.assertGreaterEqual(seen.sum("runq.throttled.periods", *tags), 5)
         for row in self.manual_reasons(seen):
             self.assertIn(row, {"no_privilege", "no_bpf", "no_btf"})
 
