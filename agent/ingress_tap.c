@@ -240,7 +240,9 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
         return 0;
     l->head->working = l->head->tap.pos.record;
     l->head->applying = LANDING_TAP;
-    g->ingest.readable = ring_memory_end(&l->ring);
+    g->ingest.readable = (struct dsd_readable){(const char *)l->ring.data,
+                                               (const char *)l->ring.data +
+                                                   ring_memory_bytes(&l->ring)};
     while (pos < end && (rc = ring_before(&l->ring, end, pos, &record, &n,
                                           &next)) == RING_RECORD) {
         if (st.n == 0) {
@@ -254,7 +256,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
         }
     }
     l->head->applying = LANDING_NOTHING;
-    g->ingest.readable = NULL;
+    g->ingest.readable = (struct dsd_readable){NULL, NULL};
     agg_set_origin(g->ingest.agg, (struct view){0});
     n_all += st.n;
     if (pos < end && rc == RING_EMPTY)

@@ -15,18 +15,6 @@
 #include "aggregator/spelling_lanes.h"
 
 #define LOOK_BYTES 64u
-#define PAGE_BYTES 4096u /* or a multiple of it */
-
-/* Bytes that share a page with ours may be looked at; a sanitizer would take it for
- * a fault. */
-#if defined(__SANITIZE_ADDRESS__)
-#define MAY_PASS false
-#elif defined(__has_feature)
-#define MAY_PASS (!__has_feature(address_sanitizer))
-#else
-#define MAY_PASS true
-#endif
-
 #define INLINE inline __attribute__((always_inline))
 
 extern const struct dsd_ahead_form DSD_AHEAD;
@@ -43,7 +31,7 @@ struct block {
 
 static inline struct block load(const char *p, size_t left)
 {
-    return (struct block){lanes_first(p, left, false).v};
+    return (struct block){lanes_first(p, left < 64 ? left : 64, false).v};
 }
 
 static inline uint64_t bits(struct block b, char c)
@@ -320,16 +308,16 @@ static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
 
 /* ---- Packets ------------------------------------------------------------ */
 
-/* Bytes at and behind a line that are looked at. */
+/* Bytes from a line's first on that are looked at. */
 #define SEEN_BYTES (2 * LOOK_BYTES + LANES_PASS_BYTES)
 
-static INLINE bool may_look(const struct dsd_ahead_opts *o, const char *at,
+static INLINE bool may_look(const struct dsd_readable *r, const char *at,
                             size_t left)
 {
     return LOADS_WHAT_IS_LEFT || left >= SEEN_BYTES ||
-           (MAY_PASS &&
-            (uintptr_t)at % PAGE_BYTES <= PAGE_BYTES - SEEN_BYTES) ||
-           (uintptr_t)at + SEEN_BYTES <= (uintptr_t)o->readable;
+           lanes_share_page(at, SEEN_BYTES) ||
+           ((uintptr_t)at >= (uintptr_t)r->begin &&
+            (uintptr_t)at + SEEN_BYTES <= (uintptr_t)r->end);
 }
 
 static __attribute__((noinline)) uint32_t take_copied_line(
@@ -359,9 +347,10 @@ static void read_packets(const struct dsd_ahead_opts *o,
         *working = in[i].record;
         while (at < end && n_lines < DSD_AHEAD_LINES) {
             size_t left = (size_t)(end - at);
-            uint32_t n_bytes = __builtin_expect(may_look(o, at, left), 1)
-                                   ? take_line(o, &key, d, at, left, at)
-                                   : take_copied_line(o, &key, d, at, left);
+            uint32_t n_bytes =
+                __builtin_expect(may_look(&o->readable, at, left), 1)
+                    ? take_line(o, &key, d, at, left, at)
+                    : take_copied_line(o, &key, d, at, left);
 
             if (n_bytes == 0)
                 break;

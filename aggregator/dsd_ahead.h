@@ -8,8 +8,8 @@
  * Memory:  views borrow from the lines.
  * Promise: either what dsd_parse() would give, or nothing: then dsd_parse() knows.
  *          All forms give the same, but for the hashes. Bytes behind the lines are
- *          looked at only where they share a page with them, or lie before what is
- *          said to be readable, and change nothing.
+ *          looked at only where they share a page with them, or where all of the
+ *          memory is said to be readable, and change nothing.
  */
 #ifndef RETRIEVER_AGGREGATOR_DSD_AHEAD_H
 #define RETRIEVER_AGGREGATOR_DSD_AHEAD_H
@@ -42,13 +42,18 @@ struct dsd_packet {
     uint32_t record, next;
 };
 
+/** Memory all of which can be read, packets or not; both NULL: none is known. */
+struct dsd_readable {
+    const char *begin, *end;
+};
+
 /** What it has to know. */
 struct dsd_ahead_opts {
     const struct dsd_parser_opts *parser;
     const struct spelling_key *key;
-    unsigned class;             /* goes into them beside the type */
-    bool may_end_bare;          /* a packet's last line needs no LF */
-    const char *readable;       /* bytes before it can be read; or NULL */
+    unsigned class;    /* goes into them beside the type */
+    bool may_end_bare; /* a packet's last line needs no LF */
+    struct dsd_readable readable;
     struct spellings spellings; /* of which lines are asked for */
 };
 

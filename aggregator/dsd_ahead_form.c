@@ -17,7 +17,7 @@ extern const struct dsd_ahead_form dsd_ahead_avx2;
 extern const struct dsd_ahead_form dsd_ahead_vaes;
 extern const struct dsd_ahead_form dsd_ahead_avx512;
 
-/* Not among the names that compilers know. */
+/* Not among the names that all compilers know. */
 static bool has_wide_aes(void)
 {
     unsigned a, b, c, d;

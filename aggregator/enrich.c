@@ -184,6 +184,7 @@ void enrich_tags(struct agg *a, struct enriched *out, struct view raw)
     out->tags = s->tags;
     out->n_tags = s->n_tags;
     out->tagset = out->host_ref = 0;
+    out->was_mended = false;
 }
 
 static bool is_exempt(const struct agg *a, struct view name)

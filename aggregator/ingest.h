@@ -39,9 +39,8 @@ struct ingest {
     struct ingest_offender offender;
     bool has_offender;
     int64_t named_at_s[DSD_N_RESULTS];
-    int64_t now_s; /* of the packet under way */
-    /* Bytes before it can be read, whatever they are; NULL: where there is a packet. */
-    const char *readable;
+    int64_t now_s;                /* of the packet under way */
+    struct dsd_readable readable; /* where packets lie, if that is known */
     struct dsd_ahead_lines ahead; /* read ahead of their turn */
     struct sample sample;         /* of one of them, for the long way */
 };

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hash of a spelling, by what the compiler may use: with AES instructions a
- * fifth to a third of the instructions of the other one. Private to dsd_ahead.c, which
- * is compiled once per form.
+ * The hash of a spelling, by what the compiler may use: with AES instructions, the wider
+ * the better, or without. Private to dsd_ahead.c, which is compiled once per form.
  *
  * AES: 64 bytes at a time go into four lanes of 16, each keyed by itself, with
  * three rounds of AES between one absorption and the next (after two, a byte has
@@ -35,6 +34,25 @@ LANES_INLINE uint64_t lanes_read64(const char *p)
 
     memcpy(&v, p, sizeof(v));
     return v;
+}
+
+/* Bytes that share a page with ours may be looked at; a sanitizer would take it for
+ * a fault. */
+#if defined(__SANITIZE_ADDRESS__)
+#define LANES_MAY_PASS false
+#elif defined(__has_feature)
+#define LANES_MAY_PASS (!__has_feature(address_sanitizer))
+#else
+#define LANES_MAY_PASS true
+#endif
+
+#define LANES_PAGE_BYTES 4096u /* or a multiple of it */
+
+/** May all @n bytes at @p be looked at, since the first one may? */
+LANES_INLINE bool lanes_share_page(const char *p, size_t n)
+{
+    return LANES_MAY_PASS &&
+           (uintptr_t)p % LANES_PAGE_BYTES <= LANES_PAGE_BYTES - n;
 }
 
 #if defined(__AES__) && !defined(DSD_AHEAD_SCALAR)
@@ -169,7 +187,7 @@ LANES_INLINE __m128i lanes_sum(struct lanes64 x)
 
 #define LANES_PASS_BYTES 0u
 
-/** The first @n bytes at @p, and zeros; no byte behind them is touched. */
+/** The first @n bytes at @p, at most 64, and zeros; no byte behind them is touched. */
 LANES_INLINE struct lanes64 lanes_first(const char *p, size_t n, bool may_pass)
 {
     __mmask64 there = n < 64 ? _bzhi_u64(~0ULL, (unsigned)n) : ~0ULL;
@@ -182,17 +200,18 @@ LANES_INLINE struct lanes64 lanes_first(const char *p, size_t n, bool may_pass)
 
 #define LANES_PASS_BYTES 63u
 
-/** The first @n bytes at @p, and zeros; all 64 are read if we @may_pass. */
+/** The first @n bytes at @p, at most 64, and zeros. All 64 are read if we @may_pass, or
+ *  if they share a page. */
 LANES_INLINE struct lanes64 lanes_first(const char *p, size_t n, bool may_pass)
 {
     static const unsigned char there[128] = {
 #define LANES_8(x) x, x, x, x, x, x, x, x
         LANES_8(0xff), LANES_8(0xff), LANES_8(0xff), LANES_8(0xff),
         LANES_8(0xff), LANES_8(0xff), LANES_8(0xff), LANES_8(0xff)};
+#undef LANES_8
     char copy[64] = {0};
 
-    n = n < 64 ? n : 64;
-    if (may_pass)
+    if (may_pass || lanes_share_page(p, sizeof(copy)))
         return lanes_and(lanes_load(p), lanes_load(there + 64 - n));
     memcpy(copy, p, n);
     return lanes_load(copy);
@@ -218,20 +237,22 @@ LANES_INLINE struct lanes lanes_of(const struct spelling_key *key)
     };
 }
 
+LANES_INLINE struct lanes64 lanes_mix(const struct lanes *k, struct lanes64 x,
+                                      struct lanes64 in)
+{
+    x = lanes_xor(x, in);
+    x = lanes_round(x, k->rounds[0]);
+    x = lanes_round(x, k->rounds[1]);
+    return lanes_round(x, k->rounds[2]);
+}
+
 LANES_INLINE struct lanes64 lanes_absorb(const struct lanes *k,
                                          struct lanes64 x, struct view v,
                                          bool may_pass)
 {
-    for (;;) {
-        x = lanes_xor(x, lanes_first(v.p, v.n, may_pass));
-        x = lanes_round(x, k->rounds[0]);
-        x = lanes_round(x, k->rounds[1]);
-        x = lanes_round(x, k->rounds[2]);
-        if (__builtin_expect(v.n <= 64, 1))
-            return x;
-        v.p += 64;
-        v.n -= 64;
-    }
+    for (; __builtin_expect(v.n > 64, 0); v.p += 64, v.n -= 64)
+        x = lanes_mix(k, x, lanes_load(v.p));
+    return lanes_mix(k, x, lanes_first(v.p, v.n, may_pass));
 }
 
 /** @may_pass: LANES_PASS_BYTES behind each of both can be read. */

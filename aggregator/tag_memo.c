@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Direct-mapped. An entry is good until any blob is let go, which happens between
- * buckets: it needs no holder of its own, whose count a kill would leave behind.
+ * Direct-mapped. An entry is good until any blob is let go, which seldom happens but
+ * between buckets: it needs no holder of its own, whose count a kill would leave
+ * behind.
  */
 #include "aggregator/tag_memo.h"
 

@@ -5,7 +5,7 @@
  * normalise and intern them again.
  *
  * Thread:  the reader.
- * Memory:  10 KiB of the process; nothing of it is state.
+ * Memory:  8 KiB of the process; nothing of it is state.
  * Promise: a hit is what enrich_tags() and intern_ref() would give now, and nothing
  *          would have been counted: what was cut or replaced is never kept.
  */

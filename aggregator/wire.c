@@ -145,7 +145,8 @@ void wire_find(const struct agg *a, const struct enriched *e,
     const struct table_slot *slots = table_slots(a, t);
     const char *suffix;
 
-    *out = (struct wire_match){.n_series = 0};
+    out->same = out->clash = NULL;
+    out->shifts_in_use = out->n_series = 0;
     for (uint32_t i = 0; (suffix = wire_suffix(a, kind, i)) != NULL; i++) {
         struct hash128 h = wire_series(a, e->name, suffix, tags, e->host);
         uint32_t frag = (uint32_t)h.lo;

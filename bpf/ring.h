@@ -69,10 +69,10 @@ enum ring_rc {
     RING_BUSY /* a program is still writing it */
 };
 
-/** Behind all of its memory: whatever lies before it can be read. */
-static inline const void *ring_memory_end(const struct ring *r)
+/** Bytes at r->data, all of which can be read: the ring, twice. */
+static inline size_t ring_memory_bytes(const struct ring *r)
 {
-    return r->data + 2 * (size_t)r->n_bytes;
+    return 2 * (size_t)r->n_bytes;
 }
 
 /** As far as records are reserved. Each call may have to fetch what another CPU

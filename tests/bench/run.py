@@ -31,7 +31,7 @@ SINKS = {m: os.path.join(BUILD, "tests", "bench", name)
          for m, name in (("call", "sink"), ("tap", "tap_sink"))}
 CORES = os.sched_getaffinity(0)
 AGENT_CORE, LOAD_CORE = min(CORES), max(CORES)
-FIRST_SECONDS = 0.5  # 100,000 lines and more
+FIRST_SECONDS, FIRST_RATE = 0.5, 100000  # all contexts, and nothing is lost
 
 
 def pin(core):
@@ -55,10 +55,10 @@ def rss_kib(pid):
         return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
 
 
-def load(where, pack, seconds, contexts):
+def load(where, pack, seconds, contexts, rate=0):
     """The sender's own report: lines and datagrams that it got rid of."""
     r = subprocess.run(
-        [harness.BINARY, "send", *where, "--demo", "--rate", "0",
+        [harness.BINARY, "send", *where, "--demo", "--rate", str(rate),
          "--seconds", str(seconds), "--pack", str(pack), "--contexts",
          str(contexts), "--tags", "4", "--types", "c"],
         stdout=subprocess.PIPE, check=True, preexec_fn=pin(LOAD_CORE))
@@ -114,21 +114,25 @@ class Agent:
 
 def at_rest(t):
     """Its CPU time once that stands still: what was sent is applied."""
-    before, now = -1, t.cpu()
-    while now - before > 1e5:
-        time.sleep(0.05)  # pace
-        before, now = now, t.cpu()
-    return now
+    seen = [-1]
+
+    def rests():
+        seen.append(t.cpu())
+        return seen[-1] - seen[-2] < 1e5
+
+    harness.eventually(rests, what="a receiver at rest")
+    return seen[-1]
 
 
 def one(make, pack, seconds, contexts):
     t = make()
-    first = load(t.where, pack, FIRST_SECONDS, contexts)
+    first = load(t.where, pack, FIRST_SECONDS, contexts, FIRST_RATE)
     before = at_rest(t)
     sent = load(t.where, pack, seconds, contexts)
     cpu = at_rest(t) - before
-    share = t.datagrams() / (first["datagrams"] + sent["datagrams"])
-    return {"share": share, "rate": share * sent["datagrams"] / seconds,
+    taken = t.datagrams() - first["datagrams"]
+    share = taken / sent["datagrams"]
+    return {"share": share, "rate": taken / seconds,
             "cpu": cpu / max(1, share * sent["lines"])}
 
 

@@ -53,6 +53,22 @@ static void another_type_of_a_series_takes_another_second(void **state)
     pipeline_close(&p);
 }
 
+/* Each name of a histogram is a series that others may have. */
+static void every_final_name_of_a_histogram_is_its_own(void **state)
+{
+    struct pipeline p;
+
+    (void)state;
+    feed_bucket(&p, NULL,
+                "x:1|h\nx.avg:2|g\nx.count:5|c\nx.95percentile:3|g\n");
+    (void)pipeline_find(&p, "x.max gauge 1000=1");
+    (void)pipeline_find(&p, "x.avg gauge 1001=2");
+    (void)pipeline_find(&p, "x.count rate 1001=0.5");
+    (void)pipeline_find(&p, "x.95percentile gauge 1001=3");
+    assert_int_equal(agg_counts(p.agg)->type_clashes, 3);
+    pipeline_close(&p);
+}
+
 static void the_last_host_tag_wins_and_internal_tags_go(void **state)
 {
     struct pipeline p;
@@ -245,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spellings_the_intake_would_merge_share_a_series),
         cmocka_unit_test(another_type_of_a_series_takes_another_second),
+        cmocka_unit_test(every_final_name_of_a_histogram_is_its_own),
         cmocka_unit_test(the_last_host_tag_wins_and_internal_tags_go),
         cmocka_unit_test(the_namespace_spares_exempt_names),
         cmocka_unit_test(names_the_intake_would_refuse_are_rejected),

@@ -116,6 +116,19 @@ static void tags_keep_letters_beyond_ascii(void **state)
     expect_tag("\xc2\xaa\xc2\xb5\xc2\xba", "\xc2\xaa\xc2\xb5\xc2\xba");
 }
 
+/* Eight bytes at once would pass the end. */
+static void a_long_tag_is_cut_wherever_eights_begin(void **state)
+{
+    char in[300], out[NORMALISE_TAG_MAX];
+
+    (void)state;
+    memset(in, 'x', sizeof(in));
+    for (size_t i = 0; i < 8; i++) {
+        in[i] = 'A'; /* does not stay */
+        assert_int_equal(normalise_tag(out, in, sizeof(in)), NORMALISE_TAG_MAX);
+    }
+}
+
 static void long_tags_are_cut_between_characters(void **state)
 {
     char in[300];
@@ -301,6 +314,7 @@ int main(void)
         cmocka_unit_test(long_names_are_cut),
         cmocka_unit_test(tags_are_lower_case_and_clean),
         cmocka_unit_test(tags_keep_letters_beyond_ascii),
+        cmocka_unit_test(a_long_tag_is_cut_wherever_eights_begin),
         cmocka_unit_test(long_tags_are_cut_between_characters),
         cmocka_unit_test(invalid_utf8_is_replaced),
         cmocka_unit_test(text_is_cut_between_characters),

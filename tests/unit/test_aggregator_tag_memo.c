@@ -30,6 +30,21 @@ static void contexts_with_the_same_tags_come_out_alike(void **state)
     pipeline_close(&p);
 }
 
+/* Another spelling of what the intake takes for one series: its tags are not kept. */
+static void an_alias_does_not_lend_its_tags(void **state)
+{
+    struct pipeline p;
+
+    (void)state;
+    pipeline_open(&p, NULL);
+    pipeline_feed(&p, 1001, "a:1|g|#Env:p\na:2|g|#env:p\nb:3|g|#env:p\n");
+    pipeline_feed(&p, 1010, "");
+    pipeline_take(&p);
+    (void)pipeline_find(&p, "a gauge 1000=2 [Env:p] @h");
+    (void)pipeline_find(&p, "b gauge 1000=3 [env:p] @h");
+    pipeline_close(&p);
+}
+
 static void the_sender_counts(void **state)
 {
     struct pipeline p;
@@ -129,6 +144,10 @@ static void what_was_mended_is_counted_each_time(void **state)
     snprintf(lines, sizeof(lines), "c:1|g|#%0250d\nd:1|g|#%0250d\n", 0, 0);
     pipeline_feed(&p, 1001, lines);
     assert_int_equal(agg_counts(p.agg)->clipped_tags, 2);
+    snprintf(lines, sizeof(lines), "e:1|g|#host:%0300d\nf:1|g|#host:%0300d\n",
+             0, 0);
+    pipeline_feed(&p, 1001, lines);
+    assert_int_equal(agg_counts(p.agg)->clipped_hosts, 2);
     pipeline_close(&p);
 }
 
@@ -136,6 +155,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(contexts_with_the_same_tags_come_out_alike),
+        cmocka_unit_test(an_alias_does_not_lend_its_tags),
         cmocka_unit_test(the_sender_counts),
         cmocka_unit_test(what_expired_is_not_known_any_more),
         cmocka_unit_test(holders_of_shared_tags_are_counted),
