@@ -97,7 +97,10 @@ class Agent:
             harness.eventually(
                 lambda: self.a.status()["tap"]["state"] == "on")
         for tid in os.listdir("/proc/%d/task" % self.pid):
-            os.sched_setaffinity(int(tid), {AGENT_CORE})
+            try:
+                os.sched_setaffinity(int(tid), {AGENT_CORE})
+            except ProcessLookupError:
+                pass  # a thread that loaded something is gone
         name = next(n for n in self.a.status()["listeners"] if
                     n.startswith("udp"))
         self.where = ["--udp", "127.0.0.1:" + name.rsplit(":", 1)[1]] if \

@@ -17,7 +17,7 @@ N_KILLS = 200 if LONG else 3
 
 # Function, and the widest choice of the hit at which it is killed.
 STEPS = {
-    "arm": ("landing_arm", 200),
+    "arm": ("landing_arm", 40),  # seldom, with the tap
     "accept": ("ingress_accept", 3),
     "conn_open": ("landing_conn_open", 3),
     "conn_arm": ("landing_conn_arm", 50),
