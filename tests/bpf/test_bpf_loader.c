@@ -135,7 +135,7 @@ static uint64_t open_once(const struct feature *f,
 /* The least of some rounds, and the thread's own time: others must not decide it. */
 static void each_feature_is_loaded_within_a_tenth_of_a_second(void **state)
 {
-    struct feature_opts opts = {.runq = RUNQ_OPTS_DEFAULT};
+    struct feature_opts opts = {.runq = RUNQ_OPTS_DEFAULT, .programs.on = true};
     struct loader_cause cause = {0};
     struct event_ring ring;
     struct feature_env env = {.opts = &opts,
