@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "agent/base/num.h"
 #include "tests/support/lives.h"
 
 #define EVERY 1200 /* instructions between two that are judged, short run */
@@ -372,7 +373,8 @@ static void a_full_ring_survives_a_kill_anywhere(void **state)
     prove(&much_through_the_ring);
 }
 
-int main(void)
+/* proof_worker [SHARE SHARES]: of the cases each SHARES-th, from the SHARE-th on. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_survives_a_kill_anywhere),
@@ -383,8 +385,11 @@ int main(void)
         cmocka_unit_test(tapped_datagrams_survive_a_kill_anywhere),
         cmocka_unit_test(a_full_ring_survives_a_kill_anywhere),
     };
+    struct CMUnitTest mine[sizeof(tests) / sizeof(tests[0])];
     const char *s = getenv("RETRIEVER_TEST_SEED");
     const char *l = getenv("RETRIEVER_TEST_LONG");
+    uint64_t share = 1, shares = 1;
+    size_t n = 0;
 
     rng = s != NULL ? strtoull(s, NULL, 10)
                     : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 20;
@@ -392,5 +397,12 @@ int main(void)
     printf("seed %lu (RETRIEVER_TEST_SEED)%s\n", (unsigned long)rng,
            is_long ? ", every instruction" : "");
     rng += rng == 0;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    if (argc == 3 &&
+        (num_parse_u64(argv[1], &share) != 0 ||
+         num_parse_u64(argv[2], &shares) != 0 || share < 1 || share > shares))
+        return EXIT_FAILURE;
+    for (size_t i = share - 1; i < sizeof(tests) / sizeof(tests[0]);
+         i += shares)
+        mine[n++] = tests[i];
+    return _cmocka_run_group_tests("proof_worker", mine, n, NULL, NULL);
 }
