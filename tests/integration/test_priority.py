@@ -70,8 +70,11 @@ def threads(pid):
     """name -> (policy, real-time priority, nice) of each thread."""
     found = {}
     for tid in os.listdir("/proc/%d/task" % pid):
-        with open("/proc/%d/task/%s/stat" % (pid, tid)) as f:
-            head, tail = f.read().rsplit(")", 1)
+        try:
+            with open("/proc/%d/task/%s/stat" % (pid, tid)) as f:
+                head, tail = f.read().rsplit(")", 1)
+        except OSError:
+            continue  # one that loaded something is gone
         row = tail.split()
         found[head.split("(", 1)[1]] = (int(row[38]), int(row[37]),
                                         int(row[16]))

@@ -219,11 +219,16 @@ static bool stop_thread(pid_t tid)
 static void arm(struct target *t, uintptr_t at)
 {
     bool armed = false;
+    unsigned n_stopped = 0;
 
     /* All first: one that still ran could stand at it and be sent on from the
-     * middle of an instruction. */
-    for (unsigned i = 0; i < t->n_threads; i++)
-        (void)stop_thread(t->threads[i]);
+     * middle of an instruction. A look at all threads may miss one while another
+     * ends: once those known are stopped, none ends any more. */
+    do {
+        for (; n_stopped < t->n_threads; n_stopped++)
+            (void)stop_thread(t->threads[n_stopped]);
+        seize_all(t);
+    } while (n_stopped < t->n_threads);
     for (unsigned i = 0; i < t->n_threads && !armed; i++)
         armed = set_breakpoint(t, t->threads[i], at);
     if (!armed)
