@@ -40,7 +40,7 @@ static void take(void *arg, const char *packet, size_t n)
     told[at + n] = '\0';
 }
 
-static int setup(void **state)
+static void load(int i)
 {
     const struct tap_source source = {0, 7, 0};
     const struct tap_opts tap_opts = {.max_bytes = 100,
@@ -48,14 +48,21 @@ static int setup(void **state)
                                       .n_sources = 1};
     struct loader_cause cause = {0};
 
+    assert_int_equal(tap_load(&taps[i], &ring, &tap_opts, &cause), 0);
+    assert_int_equal(tap_attach(&taps[i], 0, pairs[i][0]), 0);
+}
+
+static int setup(void **state)
+{
+    struct loader_cause cause = {0};
+
     (void)state;
     assert_int_equal(ring_create(&ring, RING_BYTES, &cause), 0);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(tap_load(&taps[i], &ring, &tap_opts, &cause), 0);
         assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0,
                                     pairs[i]),
                          0);
-        assert_int_equal(tap_attach(&taps[i], 0, pairs[i][0]), 0);
+        load(i);
     }
     opts.programs.on = true;
     assert_int_equal(programs_feature.open(&self, &env, &cause), 0);
@@ -153,18 +160,11 @@ static void a_program_that_goes_meanwhile_is_left_out(void **state)
 /* Counted from its first run, as the kernel does not count at other times. */
 static void a_program_that_comes_meanwhile_is_told(void **state)
 {
-    const struct tap_source source = {0, 7, 0};
-    const struct tap_opts tap_opts = {.max_bytes = 100,
-                                      .sources = &source,
-                                      .n_sources = 1};
-    struct loader_cause cause = {0};
-
     (void)state;
-    tap_close(&taps[1]);
     (void)tap_detach(pairs[1][0]);
+    tap_close(&taps[1]);
     (void)programs_feature.due(self, BEGIN);
-    assert_int_equal(tap_load(&taps[1], &ring, &tap_opts, &cause), 0);
-    assert_int_equal(tap_attach(&taps[1], 0, pairs[1][0]), 0);
+    load(1);
     send_to(0, 100);
     send_to(1, 20);
     (void)programs_feature.due(self, BEGIN + SECOND);
