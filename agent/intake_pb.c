@@ -96,6 +96,28 @@ static int read_type(struct intake_decoder *d, uint64_t v)
     return 0;
 }
 
+static int skip_field(struct intake_decoder *d, const struct pbread_field *f)
+{
+    (void)d;
+    (void)f;
+    return 0;
+}
+
+static int on_metadata_field(struct intake_decoder *d,
+                             const struct pbread_field *f)
+{
+    if (f->number != 1 || f->wire != PBREAD_BYTES)
+        return 0;
+    return each_field(d, f->bytes, f->n_bytes, "an origin", skip_field);
+}
+
+/* Metadata is of no effect here, but is protobuf as the rest is: a body whose
+ * metadata is broken would be refused by an intake that reads it. */
+static int read_metadata(struct intake_decoder *d, const struct pbread_field *f)
+{
+    return each_field(d, f->bytes, f->n_bytes, "metadata", on_metadata_field);
+}
+
 /* MetricSeries */
 static int on_series_field(struct intake_decoder *d,
                            const struct pbread_field *f)
@@ -131,8 +153,8 @@ static int on_series_field(struct intake_decoder *d,
     case 8:
         d->s.interval_s = (int64_t)f->value;
         return 0;
-    default: /* 9, metadata: of no effect here */
-        return 0;
+    default: /* 9 */
+        return read_metadata(d, f);
     }
 }
 
@@ -271,7 +293,9 @@ static int on_sketches_field(struct intake_decoder *d,
         return scratch_tag(d, f->bytes, f->n_bytes);
     case 7:
         return read_sketch(d, f->bytes, f->n_bytes);
-    default: /* 3, the older form nobody sends; 8, metadata */
+    case 8:
+        return read_metadata(d, f);
+    default: /* 3, the older form nobody sends */
         return 0;
     }
 }
@@ -280,6 +304,8 @@ static int on_sketches(struct intake_decoder *d, const struct pbread_field *f)
 {
     int rc;
 
+    if (f->number == 2 && f->wire == PBREAD_BYTES)
+        return each_field(d, f->bytes, f->n_bytes, "metadata", skip_field);
     if (f->number != 1)
         return 0;
     if (f->wire != PBREAD_BYTES)

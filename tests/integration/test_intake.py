@@ -139,6 +139,8 @@ class Oracle(Case):
                                    type=self.rng.randrange(1, 4), interval=10,
                                    source_type_name="System")
             s.resources.add(type="host", name=host)
+            s.metadata.origin.product = 10
+            s.metadata.origin.service = self.rng.randrange(300)
             for ts in self.rng.sample(range(self.now - 20, self.now), 3):
                 v = self.value()
                 s.points.add(value=v, timestamp=ts)
@@ -155,6 +157,7 @@ class Oracle(Case):
         for _ in range(self.rng.randrange(1, 5)):
             name, tags, host, ts = self.identity()
             s = payload.sketches.add(metric=name, host=host, tags=tags)
+            s.metadata.origin.category = 11
             n = self.rng.randrange(1, 40)
             k = sorted(self.rng.randrange(-32768, 32767) for _ in range(n))
             c = [self.rng.randrange(1, 70000) for _ in range(n)]
@@ -197,6 +200,39 @@ class Oracle(Case):
         self.assertEqual(totals["requests"], n)
         self.assertEqual(totals["refused"], 0)
         self.assertEqual(totals["replaced_points"], model.n_replaced)
+
+    def same_as_protobuf(self, client, path, body, status):
+        cls = self.Metric if path == "/api/v2/series" else self.Sketch
+        with self.subTest(path=path, body=body.hex()):
+            if status == 400:
+                self.assertRaises(DecodeError, cls.FromString, body)
+            else:
+                cls.FromString(body)
+            self.assertEqual(client.post(path, body), status, client.body)
+
+    def test_broken_metadata_is_refused(self):
+        """What the intake has no use for must be protobuf all the same."""
+        intake = self.intake()
+        client = Client(intake)
+        series, sketches = "/api/v2/series", "/api/beta/sketches"
+        one = {series: b"\x12\x01m\x22\x0b\x09" + bytes(8) + b"\x10\x01",
+               sketches: b"\x0a\x01m\x3a\x0a\x08\x01\x10\x01"
+                         b"\x3a\x01\x00\x42\x01\x01"}
+        for path, tail, status in [
+                # metadata { origin { service: 300 } }
+                (series, b"\x4a\x05\x0a\x03\x30\xac\x02", 202),
+                # An origin longer than the metadata that holds it.
+                (series, b"\x4a\x05\x0a\x84\x68\xac\x02", 400),
+                # The origin's last varint goes on behind its end.
+                (series, b"\x4a\x05\x0a\x03\x30\xac\x82", 400),
+                (sketches, b"\x42\x05\x0a\x03\x30\xac\x02", 202),
+                (sketches, b"\x42\x05\x0a\x03\x30\xac\x82", 400)]:
+            head = one[path]
+            body = b"\x0a" + bytes([len(head + tail)]) + head + tail
+            self.same_as_protobuf(client, path, body, status)
+        # The payload's own metadata: agent_version, which is text.
+        self.same_as_protobuf(client, sketches, b"\x12\x03\x0a\x01v", 202)
+        self.same_as_protobuf(client, sketches, b"\x12\x03\x0a\x02v", 400)
 
     def test_what_protobuf_refuses_is_refused(self):
         """Damaged bytes: whatever the intake takes, Python's protobuf takes."""
