@@ -25,7 +25,8 @@
 volatile const struct sched_config sched_config;
 
 struct stamp {
-    __u64 since_ns; /* it could run; 0 = it runs, or sleeps */
+    __u64 since_ns; /* it could run; 0 = it has, since */
+    __u64 n_left;   /* see there */
     /* Its queue then, and how long a quota had held that back before. */
     __u64 queue;
     __u64 held_ns;
@@ -130,12 +131,41 @@ static __always_inline __u64 held_ns(struct cfs_rq *queue)
     return queue->throttled_clock_self_time;
 }
 
+/* How often it has left a CPU. */
+static __always_inline __u64 n_left(struct task_struct *t)
+{
+    return t->nvcsw + t->nivcsw;
+}
+
+/* The stamp is of now: who has left a CPU since, has been on one. So nobody need take it
+ * away from a task that falls asleep, nor is one that was woken while it ran mistaken for
+ * one that waits. */
+static __always_inline int is_waiting(const struct stamp *s,
+                                      struct task_struct *t)
+{
+    return s->since_ns != 0 && s->n_left == n_left(t);
+}
+
+/* The time, as the scheduler took it for what it is doing now with @t: when it counts
+ * waits it reads this same clock. To ask for the time again would be half of what a
+ * wake-up costs. */
+static __always_inline __u64 clock_ns(struct task_struct *t)
+{
+    struct cfs_rq *queue = t->se.cfs_rq;
+
+    if (!bpf_core_field_exists(queue->rq) ||
+        !bpf_core_field_exists(queue->rq->clock))
+        return bpf_ktime_get_ns();
+    return queue->rq->clock;
+}
+
 static __always_inline void put_stamp(struct stamp *s, struct task_struct *t,
                                       __u64 now)
 {
     struct cfs_rq *queue = t->se.cfs_rq;
 
     s->since_ns = now;
+    s->n_left = n_left(t);
     s->queue = (__u64)queue;
     s->held_ns = held_ns(queue);
 }
@@ -154,8 +184,8 @@ static __always_inline int on_wakeup(struct task_struct *t)
 {
     struct stamp *s = stamp_of(t, 1);
 
-    if (s && s->since_ns == 0)
-        put_stamp(s, t, bpf_ktime_get_ns());
+    if (s && !is_waiting(s, t))
+        put_stamp(s, t, clock_ns(t));
     return 0;
 }
 
@@ -316,16 +346,11 @@ static __always_inline void add_pair(__u64 victim, __u64 culprit, __u64 ns)
     }
 }
 
-__noinline __u32 class_of(__u64 ns)
-{
-    return sched_class(ns);
-}
-
 static __always_inline void add_wait(const struct side *next, __u32 cause,
                                      __u64 ns, struct sched_stats *stats)
 {
     struct sched_hist *h = hist_of(next->cgid, stats);
-    __u32 class = class_of(ns);
+    __u32 class = sched_class(ns);
 
     if (!h)
         return;
@@ -417,16 +442,13 @@ static __always_inline void stream(const struct side *prev,
 
 /* ---- Switches ------------------------------------------------------------- */
 
-/* @t goes: it waits from now on, or does not. */
-static __always_inline void leave(struct task_struct *t, int preempted,
-                                  __u64 now)
+/* @t goes, but could go on. */
+static __always_inline void leave(struct task_struct *t, __u64 now)
 {
-    struct stamp *s = stamp_of(t, preempted);
+    struct stamp *s = stamp_of(t, 1);
 
-    if (s && preempted)
+    if (s)
         put_stamp(s, t, now);
-    else if (s)
-        s->since_ns = 0;
 }
 
 /* @t comes: how long it has waited; -1 = not known. */
@@ -437,7 +459,7 @@ static __always_inline __s64 arrive(struct task_struct *t, __u64 now, int *held,
     __s64 ns;
 
     *held = 0;
-    if (!s || s->since_ns == 0) {
+    if (!s || !is_waiting(s, t)) {
         stats->n_missed++;
         return -1;
     }
@@ -463,7 +485,7 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
     int from_idle = prev->pid == 0, to_idle = next->pid == 0, held;
     int preempted = !from_idle && (preempt || task_is_runnable(prev));
     __u32 zero = 0, cause = SCHED_BY_IDLE;
-    __u64 now = bpf_ktime_get_ns();
+    __u64 now = clock_ns(next);
     struct sched_stats *stats = bpf_map_lookup_elem(&sched_stats, &zero);
     struct side p = {}, n;
     __s64 ns;
@@ -471,11 +493,10 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
     if (!stats)
         return 0;
     stats->n_switches++;
-    if (!from_idle) {
-        leave(prev, preempted, now);
-        if (!preempted && sched_config.want_voluntary)
-            add_voluntary(prev_cgid, stats);
-    }
+    if (preempted)
+        leave(prev, now);
+    else if (!from_idle && sched_config.want_voluntary)
+        add_voluntary(prev_cgid, stats);
     if (to_idle)
         return 0;
     ns = arrive(next, now, &held, stats);
@@ -490,7 +511,10 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
     if (ns < 0 && !preempted)
         return 0;
     if (!from_idle) {
-        look(&p, prev_cgid, stats);
+        if (prev_cgid == next_cgid)
+            p = n;
+        else
+            look(&p, prev_cgid, stats);
         if (!held)
             cause = relation(&n, &p);
     }

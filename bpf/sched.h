@@ -20,43 +20,24 @@
 #define SCHED_MIN_LOG2 10u
 #define SCHED_MAX_LOG2 34u
 
-static inline __attribute__((always_inline)) __u32 sched_log2(__u64 v)
-{
-    __u32 n = 0;
-
-    if (v >> 32) {
-        v >>= 32;
-        n += 32;
-    }
-    if (v >> 16) {
-        v >>= 16;
-        n += 16;
-    }
-    if (v >> 8) {
-        v >>= 8;
-        n += 8;
-    }
-    if (v >> 4) {
-        v >>= 4;
-        n += 4;
-    }
-    if (v >> 2) {
-        v >>= 2;
-        n += 2;
-    }
-    return n + (__u32)(v >> 1);
-}
-
+/* The logarithm without a branch: in the kernel each doubles what the verifier has to
+ * follow, and a function of its own costs a call per wait. */
 static inline __attribute__((always_inline)) __u32 sched_class(__u64 ns)
 {
-    __u32 log2;
+    __u32 v = (__u32)(ns >> SCHED_MIN_LOG2);
+    __u32 log2 = 0;
 
     if (ns >> SCHED_MIN_LOG2 == 0)
         return 0;
     if (ns >> SCHED_MAX_LOG2 != 0)
         return SCHED_N_CLASSES - 1;
-    log2 = sched_log2(ns);
-    return 1 + (log2 - SCHED_MIN_LOG2) * 8 + ((ns >> (log2 - 3)) & 7);
+    for (__u32 step = 16; step != 0; step /= 2) {
+        __u32 shift = (((1u << step) - 1 - v) >> 31) * step;
+
+        v >>= shift;
+        log2 += shift;
+    }
+    return 1 + log2 * 8 + ((__u32)(ns >> (SCHED_MIN_LOG2 - 3 + log2)) & 7);
 }
 
 /** Who had the CPU while a task waited for it (its last user before); and who got
