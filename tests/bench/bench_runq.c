@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the scheduler's programs cost: ns for one switch and one wake-up, beside a
- * bare one in the same run; and how long a report takes. Needs CAP_BPF.
+ * bare one and one with empty programs in the same run; how much of that the kernel
+ * counts inside of the programs; and how long a report takes. Needs CAP_SYS_ADMIN.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "bpf/runq_kernel.h"
-#include "tests/support/pingpong.h"
+#include "tests/bpf/hook_cost.h"
 
-#define ROUNDS 12
-#define TRIPS 20000
+#define ROUNDS 8
 
 static const struct {
     const char *what;
@@ -57,25 +57,57 @@ static bool is_gone(void *arg, uint64_t cgid, bool idle)
     return false;
 }
 
-static double best(const struct pingpong *p, double so_far)
+static double least(double a, double b)
 {
-    double ns = pingpong_ns(p, TRIPS);
+    return a < b ? a : b;
+}
 
-    return ns < so_far ? ns : so_far;
+/* ns for one switch and one wake-up, the least of all rounds. */
+struct cost {
+    double bare;
+    double empty,
+        empty_inside; /* the second: in programs, and in counting that */
+    double ours, ours_inside;
+    double read_us;
+};
+
+static void measure_empty(struct cost *c, const struct pingpong *p)
+{
+    uint32_t id = hook_cost_last_id();
+    struct empty_hooks hooks;
+
+    if (empty_hooks_on(&hooks) != 0)
+        return;
+    c->empty = least(c->empty, pingpong_ns(p));
+    c->empty_inside = least(c->empty_inside, hook_cost_ns(p, id));
+    empty_hooks_off(&hooks);
+}
+
+static void measure_read(struct cost *c)
+{
+    struct runq_kernel_sink sink = {NULL, on_hist, on_pair, is_gone};
+    struct timespec a, b;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &a);
+    runq_kernel_read(kernel, &sink);
+    (void)clock_gettime(CLOCK_MONOTONIC, &b);
+    c->read_us = least(c->read_us, (double)(b.tv_sec - a.tv_sec) * 1e6 +
+                                       (double)(b.tv_nsec - a.tv_nsec) / 1e3);
 }
 
 /* Returns false when programs cannot be loaded. */
 static bool run(size_t i, struct cgroups *cgroups, const struct pingpong *p)
 {
     struct feature_env env = {.events_fd = -1, .cgroups = cgroups};
-    struct runq_kernel_sink sink = {NULL, on_hist, on_pair, is_gone};
-    double bare = 1e9, with = 1e9, read_us = 0;
+    struct cost c = {1e9, 1e9, 1e9, 1e9, 1e9, 1e9};
 
     for (int round = 0; round < ROUNDS; round++) {
         struct loader_cause cause = {0};
-        struct timespec a, b;
+        uint32_t id;
 
-        bare = best(p, bare);
+        c.bare = least(c.bare, pingpong_ns(p));
+        measure_empty(&c, p);
+        id = hook_cost_last_id();
         if (runq_kernel_open(&kernel, &opts, &env, &cases[i].force, &cause) !=
             0) {
             printf("no programs: %s; %s\n", cause.why, cause.remedy);
@@ -88,18 +120,15 @@ static bool run(size_t i, struct cgroups *cgroups, const struct pingpong *p)
             runq_kernel_close(kernel);
             return false;
         }
-        (void)pingpong_ns(p, TRIPS / 10);
-        with = best(p, with);
-        (void)clock_gettime(CLOCK_MONOTONIC, &a);
-        runq_kernel_read(kernel, &sink);
-        (void)clock_gettime(CLOCK_MONOTONIC, &b);
-        read_us = (double)(b.tv_sec - a.tv_sec) * 1e6 +
-                  (double)(b.tv_nsec - a.tv_nsec) / 1e3;
+        c.ours = least(c.ours, pingpong_ns(p));
+        c.ours_inside = least(c.ours_inside, hook_cost_ns(p, id));
+        measure_read(&c);
         runq_kernel_close(kernel);
     }
-    printf("%-30s bare %5.0f ns, +%4.0f ns per switch and wake-up; read in "
-           "%.0f us\n",
-           cases[i].what, bare, with - bare, read_us);
+    printf("%-28s bare %5.0f ns, +%4.0f (empty programs +%4.0f); in programs "
+           "%4.0f (empty %4.0f); read in %.0f us\n",
+           cases[i].what, c.bare, c.ours - c.bare, c.empty - c.bare,
+           c.ours_inside, c.empty_inside, c.read_us);
     return true;
 }
 
