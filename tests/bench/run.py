@@ -197,7 +197,8 @@ def start_and_memory():
 
 
 def in_memory():
-    for name in ("bench_parse", "bench_ingest", "bench_encode", "bench_runq"):
+    for name in ("bench_parse", "bench_ingest", "bench_encode",
+                 "bench_proctags"):
         path = os.path.join(BUILD, "tests", "bench", name)
         if os.access(path, os.X_OK):
             print("--- %s" % name, flush=True)
@@ -206,7 +207,7 @@ def in_memory():
 
 def in_kernel():
     """Programs of the kernel side; without the privilege they say so."""
-    for name in ("bench_activity",):
+    for name in ("bench_runq", "bench_activity", "bench_drop"):
         path = os.path.join(BUILD, "tests", "bench", name)
         if os.access(path, os.X_OK):
             print("--- %s" % name, flush=True)
