@@ -40,12 +40,7 @@ struct css_set {
     struct cgroup *dfl_cgrp;
 };
 
-struct rq {
-    __u64 clock; /* sched_clock() when the queue was last looked at */
-};
-
 struct cfs_rq {
-    struct rq *rq;                   /* with CONFIG_FAIR_GROUP_SCHED */
     __u64 throttled_clock_self_time; /* since Linux 6.6 */
 };
 

@@ -34,7 +34,8 @@ struct table {
 struct runq_kernel {
     struct bpf_object *object;
     int links[N_PROGRAMS];
-    int hist_fd, info_fd, pairs_fd, stats_fd, own_fd, culprits_fd;
+    int hist_fd, info_fd, told_fd, pairs_fd, stats_fd, own_fd, culprits_fd;
+    uint64_t n_told;
     uint32_t n_cpus;
     uint32_t max_hist;
     bool is_shared;
@@ -198,6 +199,7 @@ int runq_kernel_open(struct runq_kernel **out, const struct runq_opts *opts,
         goto out;
     k->hist_fd = loader_map(k->object, "cg_hist");
     k->info_fd = loader_map(k->object, "cg_info");
+    k->told_fd = loader_map(k->object, "cg_n_told");
     k->pairs_fd = loader_map(k->object, "wait_pairs");
     k->stats_fd = loader_map(k->object, "sched_stats");
     k->own_fd = loader_map(k->object, "own_waits");
@@ -257,8 +259,13 @@ void runq_kernel_tell(struct runq_kernel *k, const struct cgroup_info *info,
                            .is_container = info->kind == CGROUP_CONTAINER,
                            .is_silent = is_silent};
 
-    if (info->slot != 0)
-        (void)bpf_map_update_elem(k->info_fd, &info->id, &v, BPF_ANY);
+    const uint32_t zero = 0;
+
+    if (info->slot == 0 ||
+        bpf_map_update_elem(k->info_fd, &info->id, &v, BPF_ANY) != 0)
+        return;
+    k->n_told++; /* behind it: what tasks remember is older */
+    (void)bpf_map_update_elem(k->told_fd, &zero, &k->n_told, BPF_ANY);
 }
 
 /* ---- Reading --------------------------------------------------------------- */

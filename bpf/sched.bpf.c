@@ -24,12 +24,23 @@
 
 volatile const struct sched_config sched_config;
 
+/* A cgroup as one switch needs it. */
+struct side {
+    __u64 cgid;
+    __u64 slot;
+    int is_container;
+    int is_silent;
+};
+
 struct stamp {
     __u64 since_ns; /* it could run; 0 = it has, since */
     __u64 n_left;   /* see there */
     /* Its queue then, and how long a quota had held that back before. */
     __u64 queue;
     __u64 held_ns;
+    /* Its cgroup, found when this much had been told. */
+    struct side side;
+    __u64 n_told;
 };
 
 struct {
@@ -53,6 +64,14 @@ struct {
     __type(key, __u64);
     __type(value, struct sched_info);
 } cg_info SEC(".maps");
+
+/* How often the agent has changed cg_info. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} cg_n_told SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -124,9 +143,17 @@ static __always_inline struct stamp *stamp_of(struct task_struct *t, int make)
     return bpf_map_lookup_elem(&task_since_lru, &tid);
 }
 
+/* NULL: this kernel has one queue per CPU, and no quotas. */
+static __always_inline struct cfs_rq *queue_of(struct task_struct *t)
+{
+    if (!bpf_core_field_exists(t->se.cfs_rq))
+        return 0;
+    return t->se.cfs_rq;
+}
+
 static __always_inline __u64 held_ns(struct cfs_rq *queue)
 {
-    if (!bpf_core_field_exists(queue->throttled_clock_self_time))
+    if (!queue || !bpf_core_field_exists(queue->throttled_clock_self_time))
         return 0;
     return queue->throttled_clock_self_time;
 }
@@ -146,23 +173,10 @@ static __always_inline int is_waiting(const struct stamp *s,
     return s->since_ns != 0 && s->n_left == n_left(t);
 }
 
-/* The time, as the scheduler took it for what it is doing now with @t: when it counts
- * waits it reads this same clock. To ask for the time again would be half of what a
- * wake-up costs. */
-static __always_inline __u64 clock_ns(struct task_struct *t)
-{
-    struct cfs_rq *queue = t->se.cfs_rq;
-
-    if (!bpf_core_field_exists(queue->rq) ||
-        !bpf_core_field_exists(queue->rq->clock))
-        return bpf_ktime_get_ns();
-    return queue->rq->clock;
-}
-
 static __always_inline void put_stamp(struct stamp *s, struct task_struct *t,
                                       __u64 now)
 {
-    struct cfs_rq *queue = t->se.cfs_rq;
+    struct cfs_rq *queue = queue_of(t);
 
     s->since_ns = now;
     s->n_left = n_left(t);
@@ -175,41 +189,40 @@ static __always_inline void put_stamp(struct stamp *s, struct task_struct *t,
 static __always_inline int was_held(const struct stamp *s,
                                     struct task_struct *t, __u64 ns)
 {
-    struct cfs_rq *queue = t->se.cfs_rq;
+    struct cfs_rq *queue = queue_of(t);
 
     return s->queue == (__u64)queue && held_ns(queue) - s->held_ns > ns / 2;
 }
 
-static __always_inline int on_wakeup(struct task_struct *t)
+/* @t waits from now on. The time is not the queue's clock, which would be cheaper to
+ * read: at a switch that a wake-up asked for that still has the time of the wake-up. */
+static __always_inline void begin_wait(struct task_struct *t, __u64 now)
 {
     struct stamp *s = stamp_of(t, 1);
 
-    if (s && !is_waiting(s, t))
-        put_stamp(s, t, clock_ns(t));
-    return 0;
+    if (s)
+        put_stamp(s, t, now);
 }
 
 SEC("tp_btf/sched_wakeup")
 int BPF_PROG(sched_wakeup, struct task_struct *t)
 {
-    return on_wakeup(t);
+    struct stamp *s = stamp_of(t, 1);
+
+    if (s && !is_waiting(s, t))
+        put_stamp(s, t, bpf_ktime_get_ns());
+    return 0;
 }
 
+/* A stamp that is there is of a dead task that had this number. */
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(sched_wakeup_new, struct task_struct *t)
 {
-    return on_wakeup(t);
+    begin_wait(t, bpf_ktime_get_ns());
+    return 0;
 }
 
 /* ---- Cgroups ------------------------------------------------------------- */
-
-/* A cgroup as one switch needs it. */
-struct side {
-    __u64 cgid;
-    __u64 slot;
-    int is_container;
-    int is_silent;
-};
 
 /* Its id in the hierarchy that cgroups_subsys() names. */
 static __always_inline __u64 cgid_of(struct task_struct *t)
@@ -265,6 +278,26 @@ static __always_inline void look(struct side *s, __u64 cgid,
     s->slot = info->slot;
     s->is_container = info->is_container;
     s->is_silent = info->is_silent;
+}
+
+/* The same for a task with a stamp, which remembers what it found. */
+static __always_inline void look_once(struct side *out, __u64 cgid,
+                                      struct stamp *s,
+                                      struct sched_stats *stats)
+{
+    __u32 zero = 0;
+    __u64 *told = bpf_map_lookup_elem(&cg_n_told, &zero);
+    __u64 n_told = told ? *told : 0;
+
+    if (s && s->side.cgid == cgid && s->n_told == n_told) {
+        *out = s->side;
+        return;
+    }
+    look(out, cgid, stats);
+    if (s && out->slot != 0) {
+        s->side = *out;
+        s->n_told = n_told;
+    }
 }
 
 /* What @other is to @self. */
@@ -442,20 +475,11 @@ static __always_inline void stream(const struct side *prev,
 
 /* ---- Switches ------------------------------------------------------------- */
 
-/* @t goes, but could go on. */
-static __always_inline void leave(struct task_struct *t, __u64 now)
-{
-    struct stamp *s = stamp_of(t, 1);
-
-    if (s)
-        put_stamp(s, t, now);
-}
-
-/* @t comes: how long it has waited; -1 = not known. */
-static __always_inline __s64 arrive(struct task_struct *t, __u64 now, int *held,
+/* @t comes, with stamp @s: how long it has waited; -1 = not known. */
+static __always_inline __s64 arrive(struct task_struct *t, struct stamp *s,
+                                    __u64 now, int *held,
                                     struct sched_stats *stats)
 {
-    struct stamp *s = stamp_of(t, 0);
     __s64 ns;
 
     *held = 0;
@@ -485,27 +509,29 @@ static __always_inline int on_switch(int preempt, struct task_struct *prev,
     int from_idle = prev->pid == 0, to_idle = next->pid == 0, held;
     int preempted = !from_idle && (preempt || task_is_runnable(prev));
     __u32 zero = 0, cause = SCHED_BY_IDLE;
-    __u64 now = clock_ns(next);
+    __u64 now = bpf_ktime_get_ns();
     struct sched_stats *stats = bpf_map_lookup_elem(&sched_stats, &zero);
     struct side p = {}, n;
+    struct stamp *s;
     __s64 ns;
 
     if (!stats)
         return 0;
     stats->n_switches++;
     if (preempted)
-        leave(prev, now);
+        begin_wait(prev, now);
     else if (!from_idle && sched_config.want_voluntary)
         add_voluntary(prev_cgid, stats);
     if (to_idle)
         return 0;
-    ns = arrive(next, now, &held, stats);
+    s = stamp_of(next, 0);
+    ns = arrive(next, s, now, &held, stats);
     if (ns > 0 && (__u32)next->tgid == sched_config.own_tgid)
         add_own(prev, prev_cgid, next, held, ns);
     if (ns < 0 && !preempted)
         return 0;
 
-    look(&n, next_cgid, stats);
+    look_once(&n, next_cgid, s, stats);
     if (n.is_silent)
         ns = -1;
     if (ns < 0 && !preempted)

@@ -4,15 +4,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <math.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -198,7 +201,37 @@ static void work_for(uint64_t ns)
     } while ((uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec < until);
 }
 
-_Noreturn static void child(enum work work, int ready)
+/* For as long as the kernel sorts that many numbers nobody else gets the CPU, unless
+ * the kernel can be preempted. */
+static void call_for_long(void)
+{
+    static gid_t groups[8000];
+
+    for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+        groups[i] = (gid_t)(i * 2654435761u >> 1);
+    if (setgroups(sizeof(groups) / sizeof(groups[0]), groups) != 0)
+        _exit(1);
+}
+
+/* Between 3 and 6 ms, so that it meets no clock of the kernel's. */
+static void be_late(struct runq_rig *r)
+{
+    static uint64_t at_ns, i;
+    struct timespec t;
+
+    if (at_ns == 0) {
+        (void)prctl(PR_SET_TIMERSLACK, 1);
+        at_ns = runq_rig_now_ns();
+    }
+    at_ns += 3000000 + i++ * 2654435761u % 3000000;
+    t = (struct timespec){(time_t)(at_ns / 1000000000u),
+                          (long)(at_ns % 1000000000u)};
+    if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
+        _exit(1);
+    atomic_fetch_add(r->late_ns, runq_rig_now_ns() - at_ns);
+}
+
+_Noreturn static void child(struct runq_rig *r, enum work work, int ready)
 {
     struct itimerspec every = {.it_interval.tv_nsec = 10000000,
                                .it_value.tv_nsec = 10000000};
@@ -210,7 +243,18 @@ _Noreturn static void child(enum work work, int ready)
         _exit(1);
     (void)close(ready);
     for (;;) {
-        work_for(4000000);
+        switch (work) {
+        case WORK_CALLS:
+            call_for_long();
+            break;
+        case WORK_LATE:
+            be_late(r);
+            break;
+        case WORK_DUTY:
+        case WORK_HOG:
+            work_for(4000000);
+            break;
+        }
         if (work == WORK_DUTY && read(timer, &n, sizeof(n)) < 0)
             _exit(1);
     }
@@ -238,7 +282,7 @@ pid_t runq_rig_spawn(struct runq_rig *r, enum work work, int cpu, int nice,
         if (sched_setaffinity(0, sizeof(set), &set) != 0 ||
             setpriority(PRIO_PROCESS, 0, nice) != 0)
             _exit(1);
-        child(work, ready[1]);
+        child(r, work, ready[1]);
     }
     r->pids[r->n_pids++] = pid;
     (void)close(ready[1]);
@@ -284,6 +328,9 @@ void runq_rig_open(struct runq_rig *r, const char *hierarchy)
     assert_int_equal(cgroups_create(&r->cgroups), 0);
     assert_int_equal(cgroups_use(r->cgroups, hierarchy), 0);
     outweigh(r);
+    r->late_ns = mmap(NULL, sizeof(*r->late_ns), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(r->late_ns != MAP_FAILED);
     assert_int_equal(event_ring_create(&r->ring, 1 << 18, &cause), 0);
     r->env = (struct feature_env){
         .opts = &r->opts,
@@ -308,6 +355,8 @@ void runq_rig_close(struct runq_rig *r)
     event_ring_close(&r->ring);
     cgroups_close(r->cgroups);
     free(r->text);
+    if (r->late_ns != NULL)
+        (void)munmap(r->late_ns, sizeof(*r->late_ns));
     if (r->back[0] != '\0')
         join(r->back);
     each_mount(remove_left_behind);
@@ -341,6 +390,11 @@ static void drain(struct runq_rig *r)
         pos = next;
         ring_consumed(ring, pos);
     }
+}
+
+uint64_t runq_rig_late_ns(const struct runq_rig *r)
+{
+    return atomic_load(r->late_ns);
 }
 
 void runq_rig_pass(struct runq_rig *r, int ms)

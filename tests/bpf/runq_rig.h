@@ -42,6 +42,7 @@ struct runq_rig {
     char back[512]; /* the v1 cpu cgroup that we came from; "" = none */
     char dirs[RIG_MAX][512];
     size_t n_dirs;
+    _Atomic uint64_t *late_ns; /* shared with the process that is late */
     pid_t pids[RIG_MAX];
     size_t n_pids;
     char *text;
@@ -76,8 +77,10 @@ const char *runq_rig_quota(struct runq_rig *r, const char *name);
 bool runq_rig_has(const char *hierarchy);
 
 enum work {
-    WORK_DUTY, /* 4 ms of work every 10 ms */
-    WORK_HOG   /* never sleeps */
+    WORK_DUTY,  /* 4 ms of work every 10 ms */
+    WORK_HOG,   /* never sleeps */
+    WORK_CALLS, /* never sleeps, in system calls that take long */
+    WORK_LATE   /* sleeps until a time, and adds up how late that ended */
 };
 
 /** A process on CPU @cpu with priority @nice in the cgroups @dirs (two at most, NULL
@@ -94,6 +97,9 @@ double runq_rig_sum(const struct runq_rig *r, const char *name,
 /** Percentile 0..100 of a distribution. */
 double runq_rig_percentile(const struct runq_rig *r, const char *name,
                            const char *tags, double p);
+
+/** What a process with WORK_LATE has added up so far; there may be one. */
+uint64_t runq_rig_late_ns(const struct runq_rig *r);
 
 /** ns that @pid has waited for a CPU, by the scheduler. */
 uint64_t runq_rig_waited_ns(pid_t pid);

@@ -12,6 +12,14 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bpf/runq_kernel.h"
@@ -21,6 +29,9 @@
 #define WINDOW_MS 500
 #define UNSEEN_MS 1500
 #define N_WAITING 8
+#define REUSED_TID 31999
+#define REUSED_MS 100
+#define N_REUSES 8
 #define TRIES 4
 #define ROUNDS 30
 #define BUDGET_NS 250
@@ -228,6 +239,95 @@ static void a_wait_that_ended_unseen_is_not_one(void **state)
                     sched_class(UNSEEN_MS * UINT64_C(1000000)) - 1);
 }
 
+/* By the task's own clock: what the scheduler adds up is not when a task runs, where
+ * the switch was asked for by a wake-up and comes late. */
+static void a_wait_ends_when_the_task_runs(void **state)
+{
+    struct runq_kernel_sink sink = {NULL, on_hist, on_pair, is_gone};
+    struct sums ignored = {0}, sums = {0};
+    struct runq_kernel *k;
+    double ours_ms, late_ms;
+    const char *dir;
+    uint64_t late_ns;
+    pid_t pid;
+
+    (void)state;
+    runq_rig_open(&rig, "v2");
+    dir = runq_rig_cgroup(&rig, NULL, VICTIM_ID);
+    pid = runq_rig_spawn(&rig, WORK_LATE, 0, 0, dir, NULL);
+    ignored.victim = sums.victim = cgroups_of_pid(rig.cgroups, pid);
+    (void)runq_rig_spawn(&rig, WORK_CALLS, 0, 0, NULL, NULL);
+    k = start(NULL);
+    runq_rig_pass(&rig, 200);
+    sink.arg = &ignored;
+    runq_kernel_read(k, &sink);
+    late_ns = runq_rig_late_ns(&rig);
+    runq_rig_pass(&rig, 3 * WINDOW_MS);
+    late_ns = runq_rig_late_ns(&rig) - late_ns;
+    sink.arg = &sums;
+    runq_kernel_read(k, &sink);
+    runq_kernel_close(k);
+    ours_ms = (double)sums.sum_ns / 1e6;
+    late_ms = (double)late_ns / 1e6;
+    print_message("%.1f ms, late by %.1f ms\n", ours_ms, late_ms);
+    assert_true(late_ms > 10); /* there was something to wait for */
+    assert_true(ours_ms > 0.8 * late_ms && ours_ms < 1.1 * late_ms);
+}
+
+/* One that runs for a moment in cgroup @fd, and is woken while it does. */
+static void run_briefly(int fd)
+{
+    pid_t tid = REUSED_TID;
+    struct clone_args args = {.flags = CLONE_INTO_CGROUP,
+                              .exit_signal = SIGCHLD,
+                              .set_tid = (uint64_t)(uintptr_t)&tid,
+                              .set_tid_size = 1,
+                              .cgroup = (uint64_t)fd};
+    long pid = syscall(SYS_clone3, &args, sizeof(args));
+    const struct timespec soon = {.tv_nsec = 1};
+
+    if (pid == 0) {
+        (void)prctl(PR_SET_TIMERSLACK, 1);
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &soon, NULL);
+        _exit(0);
+    }
+    assert_int_equal(pid, tid);
+    assert_int_equal(waitpid(tid, NULL, 0), tid);
+}
+
+/* Before Linux 6.4 stamps go by the number of a task, which others get. */
+static void a_new_task_does_not_inherit_a_wait(void **state)
+{
+    const struct runq_kernel_force force = {.no_storage = true};
+    struct runq_kernel_sink sink = {NULL, on_hist, on_pair, is_gone};
+    struct sums sums = {0};
+    struct runq_kernel *k;
+    struct stat st;
+    int fd;
+
+    (void)state;
+    runq_rig_open(&rig, "v2");
+    fd = open(runq_rig_cgroup(&rig, NULL, VICTIM_ID), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fstat(fd, &st), 0);
+    sums.victim = st.st_ino; /* of the v2 hierarchy that is the id */
+    sink.arg = &sums;
+    k = start(&force);
+    for (int i = 0; i < N_REUSES; i++) {
+        run_briefly(fd);
+        runq_rig_pass(&rig, REUSED_MS);
+    }
+    runq_kernel_read(k, &sink);
+    runq_kernel_close(k);
+    close(fd);
+    assert_true(sums.n_waits >= N_REUSES);
+    assert_true(sums.longest < sched_class(REUSED_MS * UINT64_C(1000000)));
+}
+
+static void tell(void *arg, const struct cgroup_info *info)
+{
+    runq_kernel_tell(arg, info, false);
+}
+
 static double least(double a, double b)
 {
     return a < b ? a : b;
@@ -256,6 +356,7 @@ static void a_switch_costs_little(void **state)
         empty_hooks_off(&hooks);
         id = hook_cost_last_id();
         k = start(NULL);
+        cgroups_each(rig.cgroups, tell, k);
         ours = least(ours, hook_cost_ns(&p, id));
         runq_kernel_close(k);
     }
@@ -276,6 +377,8 @@ int main(void)
         ROW(a_large_machine_counts_right),
         ROW(without_a_ring_it_counts_right),
         ROW(a_wait_that_ended_unseen_is_not_one),
+        ROW(a_wait_ends_when_the_task_runs),
+        ROW(a_new_task_does_not_inherit_a_wait),
         ROW(a_switch_costs_little),
     };
 
