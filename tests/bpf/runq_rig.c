@@ -213,20 +213,20 @@ static void call_for_long(void)
         _exit(1);
 }
 
-/* Between 3 and 6 ms, so that it meets no clock of the kernel's. */
-static void be_late(struct runq_rig *r)
+/* After between 3 and 6 ms, so that it meets no clock of the kernel's. */
+static void be_late(struct runq_rig *r, int timer)
 {
     static uint64_t at_ns, i;
-    struct timespec t;
+    struct itimerspec at = {.it_value.tv_sec = 0};
+    uint64_t n;
 
-    if (at_ns == 0) {
-        (void)prctl(PR_SET_TIMERSLACK, 1);
+    if (at_ns == 0)
         at_ns = runq_rig_now_ns();
-    }
     at_ns += 3000000 + i++ * 2654435761u % 3000000;
-    t = (struct timespec){(time_t)(at_ns / 1000000000u),
-                          (long)(at_ns % 1000000000u)};
-    if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
+    at.it_value = (struct timespec){(time_t)(at_ns / 1000000000u),
+                                    (long)(at_ns % 1000000000u)};
+    if (timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL) != 0 ||
+        read(timer, &n, sizeof(n)) != (ssize_t)sizeof(n))
         _exit(1);
     atomic_fetch_add(r->late_ns, runq_rig_now_ns() - at_ns);
 }
@@ -248,7 +248,7 @@ _Noreturn static void child(struct runq_rig *r, enum work work, int ready)
             call_for_long();
             break;
         case WORK_LATE:
-            be_late(r);
+            be_late(r, timer);
             break;
         case WORK_DUTY:
         case WORK_HOG:

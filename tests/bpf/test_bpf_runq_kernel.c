@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -288,7 +289,7 @@ static void run_briefly(int fd)
 
     if (pid == 0) {
         (void)prctl(PR_SET_TIMERSLACK, 1);
-        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &soon, NULL);
+        (void)ppoll(NULL, 0, &soon, NULL); /* over before it sleeps */
         _exit(0);
     }
     assert_int_equal(pid, tid);
@@ -333,20 +334,26 @@ static double least(double a, double b)
     return a < b ? a : b;
 }
 
-/* By turns empty programs and ours, the best of each, until a moment comes in which
- * the machine is not slowed down by others. What the kernel takes for calling
- * a program differs by machine, up to a multiple of the budget where a return from a
- * function is made slow for safety; that, and the counting, is in both. */
+/* What programs may take: where the kernel makes each return from a function slow for
+ * safety, as it does for some processors, to call helpers costs a multiple, as to call
+ * an empty program does. */
+static double budget_ns(double empty)
+{
+    return 3 * empty > BUDGET_NS ? 3 * empty : BUDGET_NS;
+}
+
+/* By turns empty programs and ours, the best of each, until a moment comes in which the
+ * machine is not slowed down by others. */
 static void a_switch_costs_little(void **state)
 {
-    double empty = 1e9, ours = 2e9;
+    double empty = 1e9, ours = 1e10;
     struct pingpong p;
 
     (void)state;
     runq_rig_open(&rig, "v2");
     rig.env.own_tgid = 0; /* the ball is played by others than the agent */
     assert_int_equal(pingpong_start(&p), 0);
-    for (int i = 0; i < ROUNDS && ours - empty >= BUDGET_NS; i++) {
+    for (int i = 0; i < ROUNDS && ours - empty >= budget_ns(empty); i++) {
         uint32_t id = hook_cost_last_id();
         struct empty_hooks hooks;
         struct runq_kernel *k;
@@ -365,7 +372,7 @@ static void a_switch_costs_little(void **state)
                   "ours\n",
                   empty, ours);
     assert_true(empty > 0 && ours > empty);
-    assert_true(ours - empty < BUDGET_NS);
+    assert_true(ours - empty < budget_ns(empty));
 }
 
 int main(void)
