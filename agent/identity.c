@@ -4,10 +4,13 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -394,6 +397,39 @@ int identity_find(struct identity *out, const struct config *c, bool exec_mode)
     const struct identity_places places = {.root = "", .env = environ};
 
     return identity_find_in(out, c, exec_mode, &places);
+}
+
+/* FNV-1a, of 64 bits; the end of the text counts. */
+static uint64_t add_text(uint64_t hash, const char *text)
+{
+    do
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3ULL;
+    while (*text++ != '\0');
+    return hash;
+}
+
+/* A name without a file is gone with its last descriptor, however that ends. */
+int identity_claim(const struct identity *id, const struct config *c)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    uint64_t hash = 0xcbf29ce484222325ULL;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int n, rc;
+
+    if (fd < 0)
+        return -errno;
+    hash = add_text(hash, id->host);
+    hash = add_text(hash, id->instance_tag);
+    hash = add_text(hash, c->dd_url[0] != '\0' ? c->dd_url : c->site);
+    n = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1,
+                 "retriever-identity-%016llx", (unsigned long long)hash);
+    if (bind(fd, (struct sockaddr *)&a,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+                         (size_t)n)) == 0)
+        return fd;
+    rc = -errno;
+    (void)close(fd);
+    return rc;
 }
 
 void identity_fini(struct identity *id)

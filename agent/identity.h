@@ -39,6 +39,12 @@ int identity_find_in(struct identity *out, const struct config *c,
                      bool exec_mode, const struct identity_places *places);
 void identity_fini(struct identity *id);
 
+/** Say on this host (this network namespace) that somebody sends as @id to the
+ *  intake that @c names. Returns a descriptor that says so until it is closed;
+ *  -EADDRINUSE: somebody does already, and where both send the same series one
+ *  overwrites the other; or another -errno. */
+int identity_claim(const struct identity *id, const struct config *c);
+
 /** The container id in the text of /proc/self/cgroup, else of
  *  /proc/self/mountinfo: 64 hexadecimal digits, 32 and a number (ECS), or a
  *  UUID; the forms the DogStatsD clients look for. Pure; false when there is

@@ -358,6 +358,7 @@ static int parse(struct cli_config *cc, int argc, char **argv, int *status)
 int cmd_exec(int argc, char **argv)
 {
     static struct keeper k = {.exec_mode = true,
+                              .claim_fd = -1,
                               .signal_fd = -1,
                               .upgrade = {.answer_fd = -1},
                               .handover = {-1, -1, -1, -1, NULL}};

@@ -446,6 +446,20 @@ static void raise_fd_limit(const struct keeper *k)
                  k->landing.n_conns, (uintmax_t)lim.rlim_cur);
 }
 
+/* Before the descriptors that are not a worker's are noted. */
+static void claim_identity(struct keeper *k)
+{
+    k->claim_fd = identity_claim(&k->identity, &k->config);
+    if (k->claim_fd == -EADDRINUSE)
+        log_warn(
+            MODULE,
+            "another agent on this host sends under the same identity: of a "
+            "series that both send, one overwrites the other's values at the "
+            "intake; give one of them another `instance` or `hostname` "
+            "host=%s instance=%s",
+            k->identity.host, k->identity.instance_tag);
+}
+
 int keeper_prepare(struct keeper *k)
 {
     int rc = map_supervision(k);
@@ -465,6 +479,7 @@ int keeper_prepare(struct keeper *k)
     rc = open_run_path(k);
     if (rc != 0 && !k->exec_mode)
         return rc;
+    claim_identity(k);
     open_modules(k);
     fill_env(k);
     k->open_fds = opendir("/proc/self/fd");
@@ -496,6 +511,8 @@ void keeper_fini(struct keeper *k)
     free(k->upgrade.program);
     if (k->open_fds != NULL)
         closedir(k->open_fds);
+    if (k->claim_fd >= 0)
+        (void)close(k->claim_fd);
     identity_fini(&k->identity);
     stamps_fini(&k->stamps);
     config_fini(&k->config);
@@ -563,7 +580,8 @@ static int start(struct keeper *k, struct config_sources *src)
 
 int cmd_run(int argc, char **argv)
 {
-    static struct keeper k = {.signal_fd = -1,
+    static struct keeper k = {.claim_fd = -1,
+                              .signal_fd = -1,
                               .upgrade = {.answer_fd = -1},
                               .handover = {-1, -1, -1, -1, NULL}};
     struct cli_config cc;

@@ -79,6 +79,7 @@ struct inheritance {
 struct keeper {
     struct config config;
     struct identity identity;
+    int claim_fd;         /* on that identity; < 0 = none */
     struct notify notify; /* run: the service manager */
     bool told_ready;
     struct sockets sockets;

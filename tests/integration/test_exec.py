@@ -210,6 +210,30 @@ class AsIfUnwrapped(Exec):
                 "127.0.0.1" if host == "0.0.0.0" else re.escape(host), url))
 
 
+class Identity(Exec):
+    """Two jobs of one host: their series are the same to the intake."""
+    WARNING = r" WARN .*under the same identity.* host=twin "
+
+    def beside(self, intake, **env):
+        agent, rc = self.run_job(["/bin/true"], intake=intake,
+                                 env={"DD_HOSTNAME": "twin", **env})
+        self.assertEqual(rc, 0)
+        return [x for x in agent.err.all() if re.search(self.WARNING, x)]
+
+    def test_who_shares_one_is_told(self):
+        intake = self.intake()
+        first = self.agent(intake, mode="exec", stdin=subprocess.PIPE,
+                           job=["/bin/cat"], env={"DD_HOSTNAME": "twin"})
+        eventually(first.worker_pid, what="a worker")
+        self.assertEqual(len(self.beside(intake)), 1)
+        self.assertEqual(self.beside(intake, DD_INSTANCE="b"), [])
+        self.assertEqual(self.beside(intake, DD_HOSTNAME="other"), [])
+        self.assertEqual(self.beside(self.intake()), [])
+        first.proc.stdin.close()
+        self.assertEqual(first.wait(), 0)
+        self.assertEqual(self.beside(intake), [])
+
+
 class TelemetryNeverFailsTheJob(Exec):
     def test_no_api_key(self):
         agent, rc = self.python("send(5); sys.exit(4)",
