@@ -200,12 +200,13 @@ static void on_due(uv_timer_t *t);
 
 static void do_due(struct kernel *k)
 {
-    uint64_t now_ns = clock_mono_ns(&clock_real), next_ns = UINT64_MAX;
+    uint64_t now_ns, next_ns = UINT64_MAX;
 
+    /* Each by a time of its own: what the one before did may have taken long. */
     for (uint32_t i = 0; i < k->n; i++) {
         const struct feature *f = k->opts.features[i];
         uint64_t ns = k->rows[i].on && f->due != NULL
-                          ? f->due(k->selves[i], now_ns)
+                          ? f->due(k->selves[i], clock_mono_ns(&clock_real))
                           : UINT64_MAX;
 
         next_ns = ns < next_ns ? ns : next_ns;

@@ -28,6 +28,7 @@ struct program {
 struct listed {
     struct program of[PROGRAMS_MAX];
     uint32_t n;
+    bool is_whole;
 };
 
 struct programs {
@@ -56,9 +57,12 @@ static void list_one(struct listed *l, int fd)
     struct program *p;
 
     memset(&info, 0, sizeof(info));
-    if (l->n == PROGRAMS_MAX || bpf_obj_get_info_by_fd(fd, &info, &n) != 0 ||
-        find(l, info.id) != NULL)
+    if (bpf_obj_get_info_by_fd(fd, &info, &n) != 0 || find(l, info.id) != NULL)
         return;
+    if (l->n == PROGRAMS_MAX) {
+        l->is_whole = false;
+        return;
+    }
     p = &l->of[l->n++];
     p->id = info.id;
     (void)snprintf(p->name, sizeof(p->name), "%s", info.name);
@@ -66,7 +70,7 @@ static void list_one(struct listed *l, int fd)
     p->run_ns = info.run_time_ns;
 }
 
-/* What a descriptor is may change between both looks; then it is left out. */
+/* What a descriptor is may change between both looks: then it has no runs. */
 static void list(struct listed *l)
 {
     static const char program[] = "anon_inode:bpf-prog";
@@ -74,6 +78,7 @@ static void list(struct listed *l)
     struct dirent *e;
 
     l->n = 0;
+    l->is_whole = d != NULL;
     while (d != NULL && (e = readdir(d)) != NULL) {
         char what[sizeof(program)];
         uint64_t fd;
@@ -111,15 +116,27 @@ static void add_rate(struct listed *rates, const struct program *before,
     p->run_ns += per_second(now->run_ns - before->run_ns, ns);
 }
 
+static void stop_counting(struct programs *s)
+{
+    if (s->counting_fd >= 0)
+        (void)close(s->counting_fd);
+    s->counting_fd = -1;
+}
+
+/* Where it cannot be counted, or what ran before cannot be told, next time. */
 static void begin(struct programs *s, uint64_t now_ns)
 {
     s->next_ns = now_ns + PROGRAMS_EVERY_NS;
     s->counting_fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
     if (s->counting_fd < 0)
-        return; /* next time */
+        return;
+    list(&s->before);
+    if (!s->before.is_whole) {
+        stop_counting(s);
+        return;
+    }
     s->since_ns = now_ns;
     s->next_ns = now_ns + PROGRAMS_COUNT_NS;
-    list(&s->before);
 }
 
 static void end(struct programs *s, uint64_t now_ns)
@@ -128,8 +145,7 @@ static void end(struct programs *s, uint64_t now_ns)
     struct listed now;
 
     list(&now);
-    (void)close(s->counting_fd);
-    s->counting_fd = -1;
+    stop_counting(s);
     s->next_ns = s->since_ns + PROGRAMS_EVERY_NS;
     s->rates.n = 0;
     for (uint32_t i = 0; i < now.n; i++) {
@@ -161,8 +177,7 @@ static void programs_close(void *p)
 
     if (s == NULL)
         return;
-    if (s->counting_fd >= 0)
-        (void)close(s->counting_fd);
+    stop_counting(s);
     free(s);
 }
 
@@ -206,7 +221,8 @@ static void programs_collect(void *p, struct lines *out, bool last)
 {
     struct programs *s = p;
 
-    (void)last; /* less than a second is no measure */
+    if (last)
+        stop_counting(s); /* less than a second is no measure */
     for (uint32_t i = 0; i < s->rates.n; i++) {
         const struct program *r = &s->rates.of[i];
         char tags[64];

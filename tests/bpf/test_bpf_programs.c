@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -172,6 +173,43 @@ static void a_program_that_comes_meanwhile_is_told(void **state)
         strstr(collect(), "retriever.ebpf.prog.run_cnt:120|g|#program:tap\n"));
 }
 
+/* Without a descriptor our own cannot be listed: what ran before is then not known. */
+static void a_second_whose_beginning_was_not_seen_is_not_told(void **state)
+{
+    struct rlimit before, none;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    (void)programs_feature.due(self, BEGIN);
+    send_to(0, 500);
+    (void)programs_feature.due(self, BEGIN + SECOND);
+    (void)collect();
+    none = before;
+    none.rlim_cur = (rlim_t)dup(0) + 1; /* for the counting itself */
+    (void)close((int)none.rlim_cur - 1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    (void)programs_feature.due(self, BEGIN + 60 * SECOND);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    send_to(0, 10);
+    (void)programs_feature.due(self, BEGIN + 61 * SECOND);
+    assert_string_equal(collect(), "");
+    (void)programs_feature.due(self, BEGIN + 120 * SECOND);
+    send_to(0, 10);
+    (void)programs_feature.due(self, BEGIN + 121 * SECOND);
+    assert_non_null(
+        strstr(collect(), "retriever.ebpf.prog.run_cnt:10|g|#program:tap\n"));
+}
+
+static void a_stop_ends_the_counting(void **state)
+{
+    (void)state;
+    (void)programs_feature.due(self, BEGIN);
+    send_to(0, 10);
+    programs_feature.collect(self, &lines, true);
+    (void)programs_feature.due(self, BEGIN + SECOND);
+    assert_string_equal(collect(), "");
+}
+
 static void off_it_says_so(void **state)
 {
     struct loader_cause cause = {0};
@@ -193,6 +231,8 @@ int main(void)
         ROW(the_next_minute_and_a_late_end_count_right),
         ROW(a_program_that_goes_meanwhile_is_left_out),
         ROW(a_program_that_comes_meanwhile_is_told),
+        ROW(a_second_whose_beginning_was_not_seen_is_not_told),
+        ROW(a_stop_ends_the_counting),
         ROW(off_it_says_so),
     };
 
