@@ -111,8 +111,8 @@ static int on_metadata_field(struct intake_decoder *d,
     return each_field(d, f->bytes, f->n_bytes, "an origin", skip_field);
 }
 
-/* Metadata is of no effect here, but is protobuf as the rest is: a body whose
- * metadata is broken would be refused by an intake that reads it. */
+/* Metadata is of no effect here, but an intake that reads it refuses a body whose
+ * metadata is broken. Its texts are not looked at. */
 static int read_metadata(struct intake_decoder *d, const struct pbread_field *f)
 {
     return each_field(d, f->bytes, f->n_bytes, "metadata", on_metadata_field);

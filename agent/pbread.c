@@ -31,6 +31,18 @@ int pbread_varint(struct pbread *r, uint64_t *v)
     return PBREAD_BAD;
 }
 
+/* Of tags and lengths: 32 bits in five bytes at most, as protobuf's own reader
+ * has it, however many zeros the rest of them were. */
+static int read_varint32(struct pbread *r, uint64_t *v)
+{
+    const uint8_t *begin = r->p;
+    int rc = pbread_varint(r, v);
+
+    if (rc == 0 && (r->p - begin > 5 || *v > UINT32_MAX))
+        return PBREAD_BAD;
+    return rc;
+}
+
 static int read_fixed(struct pbread *r, size_t n, uint64_t *v)
 {
     uint64_t value = 0;
@@ -48,7 +60,7 @@ static int read_bytes(struct pbread *r, struct pbread_field *f)
 {
     uint64_t n;
 
-    if (pbread_varint(r, &n) != 0 || n > (uint64_t)(r->end - r->p))
+    if (read_varint32(r, &n) != 0 || n > (uint64_t)(r->end - r->p))
         return PBREAD_BAD;
     f->bytes = r->p;
     f->n_bytes = (size_t)n;
@@ -60,11 +72,11 @@ int pbread_next(struct pbread *r, struct pbread_field *f)
 {
     struct pbread_field out = {.bytes = NULL};
     uint64_t tag;
-    int rc = pbread_varint(r, &tag);
+    int rc = read_varint32(r, &tag);
 
     if (rc != 0)
         return rc;
-    if (tag > UINT32_MAX || tag >> 3 == 0)
+    if (tag >> 3 == 0)
         return PBREAD_BAD;
     out.number = (uint32_t)(tag >> 3);
     switch (tag & 7) {

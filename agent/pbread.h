@@ -7,8 +7,9 @@
  * Thread:  any; a reader is a plain value.
  * Memory:  none; views point into the caller's bytes.
  * Promise: total for any bytes: never reads outside, never loops without
- *          consuming. Groups (wire types 3 and 4) and field number 0 are
- *          refused; every other unknown field can be skipped by ignoring it.
+ *          consuming. Whatever is taken protobuf's own reader takes. Not the
+ *          reverse: groups (wire types 3 and 4) and varints of more than 64 bits,
+ *          which no writer makes, are refused, too.
  */
 #ifndef RETRIEVER_AGENT_PBREAD_H
 #define RETRIEVER_AGENT_PBREAD_H

@@ -225,6 +225,9 @@ class Oracle(Case):
                 (series, b"\x4a\x05\x0a\x84\x68\xac\x02", 400),
                 # The origin's last varint goes on behind its end.
                 (series, b"\x4a\x05\x0a\x03\x30\xac\x82", 400),
+                # A length of six bytes, and a tag of six.
+                (series, b"\x4a\x80\x80\x80\x80\x80\x00", 400),
+                (series, b"\xca\x80\x80\x80\x80\x00\x00", 400),
                 (sketches, b"\x42\x05\x0a\x03\x30\xac\x02", 202),
                 (sketches, b"\x42\x05\x0a\x03\x30\xac\x82", 400)]:
             head = one[path]
