@@ -22,9 +22,11 @@
 #include <unistd.h>
 
 #include "bpf/cgroup.h"
+#include "tests/support/skips.h"
 
 #define SMALL_BUFFER_BYTES 10000
 #define INITIAL_PIDS 0xEFFFFFFCu /* inode of the initial pid namespace */
+#define MEMORY "/sys/fs/cgroup/memory"
 #define UNIFIED "/sys/fs/cgroup/unified", "/sys/fs/cgroup"
 
 struct cgroups {
@@ -45,10 +47,10 @@ int32_t cgroups_subsys(const struct cgroups *c)
 void rig_require_bpf(void)
 {
     static struct drop_rig r; /* large */
-    const char *must = getenv("RETRIEVER_TEST_REQUIRE_BPF");
     struct loader_cause cause = {0};
     struct cgroups none = {0};
     struct stat st;
+    char why[400];
     int rc;
 
     r.env = (struct feature_env){.opts = &r.opts, .cgroups = &none};
@@ -63,8 +65,8 @@ void rig_require_bpf(void)
     }
     if (rc == 0)
         return;
-    (void)printf("skipped: %s; %s\n", cause.why, cause.remedy);
-    exit(must != NULL && strcmp(must, "1") == 0 ? 1 : 77);
+    (void)snprintf(why, sizeof(why), "%s; %s", cause.why, cause.remedy);
+    skip_for(why);
 }
 
 /* ---- Sockets ------------------------------------------------------------ */
@@ -118,6 +120,11 @@ static bool write_file(const char *folder, const char *name, const char *text)
     return done;
 }
 
+bool rig_can_starve(void)
+{
+    return access(MEMORY "/memory.kmem.tcp.limit_in_bytes", F_OK) == 0;
+}
+
 /* A socket belongs to the cgroup of who makes it: a child that shares our table of
  * files does, and goes. */
 bool rig_starved_socket_open(struct drop_rig *r, struct rig_socket *s)
@@ -127,8 +134,7 @@ bool rig_starved_socket_open(struct drop_rig *r, struct rig_socket *s)
     int pid;
 
     (void)snprintf(r->starved, sizeof(r->starved),
-                   "/sys/fs/cgroup/memory/retriever-test-drop-%d",
-                   (int)getpid());
+                   MEMORY "/retriever-test-drop-%d", (int)getpid());
     if (mkdir(r->starved, 0755) != 0) {
         r->starved[0] = '\0';
         return false;

@@ -55,8 +55,7 @@ struct drop_rig {
     char starved[128]; /* cgroup with no memory for sockets; "" = none */
 };
 
-/** Exits with 77 (or fails, when RETRIEVER_TEST_REQUIRE_BPF is 1) unless programs
- *  can be loaded here. */
+/** Ends the program as skipped, or as failed, where it cannot work (skips.h). */
 void rig_require_bpf(void);
 
 /** Sockets with little room, watched; then the feature, on @k (NULL: as it is). */
@@ -66,6 +65,9 @@ void drop_rig_close(struct drop_rig *r);
 /** Receiver with little room on a loopback address (AF_INET, AF_INET6), or an abstract
  *  Unix socket. */
 void rig_socket_open(struct rig_socket *s, int family);
+
+/** A cgroup of this machine can limit the memory of its sockets. */
+bool rig_can_starve(void);
 
 /** UDP receiver with a large buffer but little memory to fill it with. Returns false
  *  where that cannot be done. */

@@ -2,21 +2,9 @@
 #include "tests/bpf/require.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bpf/ring.h"
-
-#define SKIPPED 77
-
-void skip_for(const char *why)
-{
-    const char *required = getenv("RETRIEVER_TEST_REQUIRE_BPF");
-
-    printf("skipped: %s\n", why);
-    exit(required != NULL && strcmp(required, "1") == 0 ? EXIT_FAILURE
-                                                        : SKIPPED);
-}
 
 void require_bpf(void)
 {

@@ -3,11 +3,9 @@
 #ifndef RETRIEVER_TESTS_BPF_REQUIRE_H
 #define RETRIEVER_TESTS_BPF_REQUIRE_H
 
-/** Returns when they can. Else prints why and ends the program: as skipped, or as
- *  failed when RETRIEVER_TEST_REQUIRE_BPF is 1. */
-void require_bpf(void);
+#include "tests/support/skips.h"
 
-/** The same for something else that is missing. */
-void skip_for(const char *why);
+/** Returns when they can. Else prints why and ends the program (skip_for()). */
+void require_bpf(void);
 
 #endif
