@@ -4,12 +4,15 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
 #define MOMENTS 40
 #define TRIPS 300
+#define MAX_PROGRAMS 256
 
 extern const unsigned char bpf_empty_hooks_begin[], bpf_empty_hooks_end[];
 
@@ -74,48 +77,72 @@ uint32_t hook_cost_last_id(void)
     return id;
 }
 
-static void add_runs(struct runs runs[N_HOOKS], int fd)
+/* At one instant: each program with a higher id than asked for, and what those on the
+ * hooks have run. */
+struct reading {
+    uint32_t ids[MAX_PROGRAMS];
+    size_t n;
+    struct runs runs[N_HOOKS];
+};
+
+static bool add_runs(struct runs runs[N_HOOKS], int fd)
 {
     struct bpf_prog_info info;
     uint32_t n = sizeof(info);
 
     memset(&info, 0, sizeof(info));
     if (bpf_obj_get_info_by_fd(fd, &info, &n) != 0)
-        return;
+        return false;
     for (size_t i = 0; i < N_HOOKS; i++) {
         if (strncmp(info.name, hooks[i], strlen(hooks[i])) == 0) {
             runs[i].n += info.run_cnt;
             runs[i].ns += info.run_time_ns;
         }
     }
+    return true;
 }
 
-static void all_runs(struct runs runs[N_HOOKS], uint32_t after)
+/* False: some have gone meanwhile, or there are too many. */
+static bool read_runs(struct reading *r, uint32_t after)
 {
-    memset(runs, 0, N_HOOKS * sizeof(runs[0]));
+    memset(r, 0, sizeof(*r));
     while (bpf_prog_get_next_id(after, &after) == 0) {
         int fd = bpf_prog_get_fd_by_id(after);
+        bool added;
 
         if (fd < 0)
-            continue; /* gone since */
-        add_runs(runs, fd);
+            return false;
+        added = r->n < MAX_PROGRAMS && add_runs(r->runs, fd);
         (void)close(fd);
+        if (!added)
+            return false;
+        r->ids[r->n++] = after;
     }
+    return true;
 }
 
-/* The mean of a moment. */
+/* Ids are not used again: the same ids are the same programs. */
+static bool same_programs(const struct reading *a, const struct reading *b)
+{
+    return a->n == b->n &&
+           memcmp(a->ids, b->ids, a->n * sizeof(a->ids[0])) == 0;
+}
+
+/* The mean of a moment; HUGE_VAL when programs came or went in it: what one takes away
+ * with it, or had run before it was there to be read, would be counted wrong. */
 static double moment_ns(const struct pingpong *p, uint32_t after)
 {
-    struct runs before[N_HOOKS], then[N_HOOKS];
+    struct reading before, then;
+    bool whole = read_runs(&before, after);
     double sum = 0;
 
-    all_runs(before, after);
     pingpong_play(p, TRIPS);
-    all_runs(then, after);
+    if (!read_runs(&then, after) || !whole || !same_programs(&before, &then))
+        return HUGE_VAL;
     for (size_t i = 0; i < N_HOOKS; i++) {
-        if (then[i].n != before[i].n)
-            sum += (double)(then[i].ns - before[i].ns) /
-                   (double)(then[i].n - before[i].n);
+        if (then.runs[i].n != before.runs[i].n)
+            sum += (double)(then.runs[i].ns - before.runs[i].ns) /
+                   (double)(then.runs[i].n - before.runs[i].n);
     }
     return sum;
 }
@@ -123,12 +150,11 @@ static double moment_ns(const struct pingpong *p, uint32_t after)
 double hook_cost_ns(const struct pingpong *p, uint32_t after)
 {
     int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
-    double least;
+    double least = HUGE_VAL;
 
     if (fd < 0)
         return -1;
-    least = moment_ns(p, after);
-    for (int i = 1; i < MOMENTS; i++) {
+    for (int i = 0; i < MOMENTS; i++) {
         double ns = moment_ns(p, after);
 
         least = ns < least ? ns : least;

@@ -7,8 +7,10 @@
  *
  * Thread:  one.
  * Memory:  of libbpf, while empty programs are on.
- * Promise: programs that others have loaded are not counted; nothing is left on the
- *          kernel's hooks behind empty_hooks_off(), or the end of the process.
+ * Promise: programs that were there at hook_cost_last_id() are not counted, but those
+ *          that anybody loads on these hooks behind it are; a moment in which some
+ *          come or go is left out. Nothing is left on the kernel's hooks behind
+ *          empty_hooks_off(), or the end of the process.
  */
 #ifndef RETRIEVER_TESTS_BPF_HOOK_COST_H
 #define RETRIEVER_TESTS_BPF_HOOK_COST_H
@@ -35,8 +37,10 @@ void empty_hooks_off(struct empty_hooks *h);
 /** What was loaded until now has no higher id. */
 uint32_t hook_cost_last_id(void);
 
-/** ns in programs with a higher id than @after for one switch and one wake-up, what
- *  the counting takes included: 0 when there are none. Needs CAP_SYS_ADMIN; < 0 without. */
+/** ns in programs with a higher id than @after, whoever has loaded them, for one switch
+ *  and one wake-up, what the counting takes included: the least of some moments. 0 when
+ *  there are none; HUGE_VAL when no moment was left because some came or went in each.
+ *  Needs CAP_SYS_ADMIN; < 0 without. */
 double hook_cost_ns(const struct pingpong *p, uint32_t after);
 
 #endif
