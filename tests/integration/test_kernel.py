@@ -38,7 +38,7 @@ class KernelCase(harness.Case):
         """Names by state; a build without kernel programs has none."""
         found = {f["name"]: f for f in self.ebpf(agent)["features"]}
         if not found:
-            raise unittest.SkipTest("this build has no kernel programs")
+            harness.refuse("this build has no kernel programs")
         return found
 
     def nobody(self):
@@ -48,8 +48,7 @@ class KernelCase(harness.Case):
         if os.geteuid() != 0:
             return BINARY, tmp
         if shutil.which("setpriv") is None:
-            raise unittest.SkipTest("setpriv is missing (apt package "
-                                    "util-linux)")
+            harness.refuse("setpriv is missing (apt package util-linux)")
         os.chmod(tmp, 0o777)
         path = os.path.join(tmp, "as-nobody")
         with open(path, "w") as f:
@@ -186,7 +185,7 @@ sys.exit(7)
             pass
         self.assertEqual(agent.wait(), 7)
         if said.group(1) == "off":
-            raise unittest.SkipTest("no program can be loaded here")
+            harness.refuse("no program can be loaded here")
         self.assert_all_delivered(agent.receipt())
         sums = {}
         for s in intake.series()["series"]:
@@ -223,7 +222,7 @@ sys.exit(9)
 
     def test_without_programs_the_job_is_watched_in_proc(self):
         if shutil.which("setpriv") is None or os.geteuid() != 0:
-            self.skipTest("needs setpriv, and root to give up")
+            harness.refuse("needs setpriv, and root to give up")
         tmp = tempfile.mkdtemp(prefix="rt-coarse-")
         self.addCleanup(shutil.rmtree, tmp, ignore_errors=True)
         path, job = os.path.join(tmp, "retriever"), os.path.join(tmp, "job.py")
@@ -293,9 +292,7 @@ class Privileges(KernelCase):
         with open("/proc/self/status") as f:
             self.have = int(re.search(r"CapEff:\s*(\w+)", f.read()).group(1), 16)
         if os.geteuid() != 0 or not self.have >> 39 & 1:
-            if os.environ.get("RETRIEVER_TEST_REQUIRE_BPF") == "1":
-                self.fail("needs root with CAP_BPF")
-            self.skipTest("needs root with CAP_BPF")
+            harness.refuse("needs root with CAP_BPF")
 
     def bits(self, names):
         return sum(1 << bit for bit in names.values()) & self.have

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import tempfile
 import time
-import unittest
 
 import harness
 
@@ -63,11 +62,6 @@ INITIAL_PIDS = 0xEFFFFFFC  # inode of the initial pid namespace
 
 
 class Losses(harness.Case):
-    def skip(self, why):
-        if os.environ.get("RETRIEVER_TEST_REQUIRE_BPF") == "1":
-            self.fail(why)
-        raise unittest.SkipTest(why)
-
     def counting_agent(self, intake, binary=harness.BINARY, **env):
         agent = self.agent(intake, binary=binary, env={
             "DD_EBPF_ENABLED": "auto", "DD_EBPF_DROP_CLIENT_PID": "true",
@@ -76,7 +70,7 @@ class Losses(harness.Case):
         r = agent.client("ebpf", "status", "--json")
         rows = {f["name"]: f for f in json.loads(r.stdout)["features"]}
         if rows.get("drop", {}).get("state") != "on":
-            self.skip("losses are not counted here: %s" % rows.get("drop"))
+            harness.refuse("losses are not counted here: %s" % rows.get("drop"))
         return agent
 
     def send(self, *args):
@@ -98,7 +92,7 @@ class Losses(harness.Case):
         agent = self.counting_agent(intake, DD_DOGSTATSD_TAP=tap)
         worker = agent.worker_pid()
         if worker is None:
-            self.skip("there is no worker beside the keeper to be stopped")
+            harness.refuse("there is no worker beside the keeper to be stopped")
         os.kill(worker, signal.SIGSTOP)
         try:
             senders = {
@@ -144,7 +138,7 @@ class Losses(harness.Case):
         try:
             os.mkdir(path)
         except OSError as e:
-            self.skip("no cgroup can be made: %s" % e)
+            harness.refuse("no cgroup can be made: %s" % e)
         self.addCleanup(harness.eventually, lambda: self.removed(path),
                         what="a removed cgroup")
         return path
@@ -195,7 +189,7 @@ class Losses(harness.Case):
     def test_whoever_keeps_the_reader_from_its_cpu_is_named(self):
         cpus = sorted(os.sched_getaffinity(0))
         if len(cpus) < 2 or os.geteuid() != 0:
-            self.skip("needs two CPUs and root")
+            harness.refuse("needs two CPUs and root")
         path = self.cgroup()
         intake = self.intake()
         agent = self.counting_agent(

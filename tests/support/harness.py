@@ -34,6 +34,8 @@ SEED = int(os.environ.get("RETRIEVER_TEST_SEED", "0")) or \
 KEEPER = os.environ.get("RETRIEVER_TEST_KEEPER", "")
 # "off": datagrams by system calls, as where the kernel allows no programs.
 TAP = os.environ.get("RETRIEVER_TEST_TAP", "")
+# Nothing that the tests can be given may be missing.
+MUST = os.environ.get("RETRIEVER_TEST_REQUIRE_BPF") == "1"
 API_KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -450,6 +452,14 @@ class Case(unittest.TestCase):
 
     def sum_of(self, totals, name):
         return self.metric(totals, name)["sum"]
+
+
+def refuse(why):
+    """What a test needs is not here: a skip, or a failure where nothing that the
+    tests can be given may be missing."""
+    if MUST:
+        raise AssertionError(why)
+    raise unittest.SkipTest(why)
 
 
 def skip_unless(tool, package):
