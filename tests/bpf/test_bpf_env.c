@@ -334,7 +334,8 @@ static void node_program(void **state)
     struct program p = {.argv = {"/usr/bin/node", "-e", node}};
 
     (void)state;
-    require_row(access(p.argv[0], X_OK) == 0, "node (package nodejs)");
+    if (access(p.argv[0], X_OK) != 0)
+        skip_row("no node (package nodejs)"); /* large, for one row */
     env_rig_open(&r, ATTACH_MULTI);
     try_program(&r, &p);
     env_rig_close(&r);
