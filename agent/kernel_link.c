@@ -16,7 +16,7 @@ int kernel_link_init(struct kernel_link *l)
     if (l->reader_bell < 0 || l->kernel_bell < 0)
         rc = -errno;
     l->packet_mem = calloc(KERNEL_PACKETS, sizeof(*l->packet_mem));
-    l->record_mem = calloc(KERNEL_RECORDS, sizeof(*l->record_mem));
+    l->record_mem = calloc(KERNEL_RECORDS, KERNEL_SLOT_BYTES);
     if (l->packet_mem == NULL || l->record_mem == NULL)
         rc = -ENOMEM;
     if (rc != 0) {
@@ -25,8 +25,7 @@ int kernel_link_init(struct kernel_link *l)
     }
     spsc_init(&l->packets, l->packet_mem, KERNEL_PACKETS,
               sizeof(*l->packet_mem));
-    spsc_init(&l->records, l->record_mem, KERNEL_RECORDS,
-              sizeof(*l->record_mem));
+    spsc_init(&l->records, l->record_mem, KERNEL_RECORDS, KERNEL_SLOT_BYTES);
     return 0;
 }
 
@@ -67,18 +66,19 @@ void kernel_link_give_ring(struct kernel_link *l, struct ring *ring,
 
 /* Full: say so first and try again. Either there is room by now, or the other side
  * has still to take a record and will then see the word. */
-static bool put(struct spsc *s, _Atomic bool *full, const void *record)
+static bool put(struct spsc *s, _Atomic bool *full, const void *records,
+                size_t n)
 {
-    if (spsc_push(s, record))
+    if (spsc_push_n(s, records, n))
         return true;
     atomic_store(full, true);
-    return spsc_push(s, record);
+    return spsc_push_n(s, records, n);
 }
 
 bool kernel_link_put_packet(struct kernel_link *l,
                             const struct kernel_packet *p)
 {
-    if (!put(&l->packets, &l->packets_full, p))
+    if (!put(&l->packets, &l->packets_full, p, 1))
         return false;
     kernel_link_ring(l->reader_bell);
     return true;
@@ -98,12 +98,26 @@ void kernel_link_took_packets(struct kernel_link *l)
 bool kernel_link_put_record(struct kernel_link *l,
                             const struct kernel_record *r)
 {
-    return put(&l->records, &l->records_full, r);
+    const struct event_hdr *h = (const void *)r->bytes;
+
+    return put(&l->records, &l->records_full, r->bytes,
+               (h->len + KERNEL_SLOT_BYTES - 1) / KERNEL_SLOT_BYTES);
+}
+
+bool kernel_link_put_slots(struct kernel_link *l, const void *slots, size_t n)
+{
+    return put(&l->records, &l->records_full, slots, n);
 }
 
 bool kernel_link_take_record(struct kernel_link *l, struct kernel_record *r)
 {
-    return spsc_pop(&l->records, r);
+    const struct event_hdr *h = (const void *)r->bytes;
+
+    if (!spsc_pop(&l->records, r->bytes))
+        return false;
+    for (uint32_t at = KERNEL_SLOT_BYTES; at < h->len; at += KERNEL_SLOT_BYTES)
+        REQUIRE(spsc_pop(&l->records, r->bytes + at)); /* put in one go */
+    return true;
 }
 
 void kernel_link_took_records(struct kernel_link *l)

@@ -23,7 +23,8 @@
 #include "bpf/lines.h"
 
 #define KERNEL_PACKETS 64u
-#define KERNEL_RECORDS 512u
+#define KERNEL_RECORDS 4096u
+#define KERNEL_SLOT_BYTES 64u /* most records take one, long ones several */
 
 struct ring;
 
@@ -33,15 +34,17 @@ struct kernel_packet {
     char bytes[LINES_PACKET_BYTES + 4];
 };
 
+/** Whole slots. */
 struct kernel_record {
-    _Alignas(8) unsigned char bytes[EVENT_MAX_BYTES];
+    _Alignas(8) unsigned char bytes[(EVENT_MAX_BYTES + KERNEL_SLOT_BYTES - 1) /
+                                    KERNEL_SLOT_BYTES * KERNEL_SLOT_BYTES];
 };
 
 /* Embedded; made and closed by whoever owns both threads. */
 struct kernel_link {
     struct spsc packets, records;
     struct kernel_packet *packet_mem;
-    struct kernel_record *record_mem;
+    unsigned char *record_mem;           /* KERNEL_RECORDS slots */
     int reader_bell, kernel_bell;        /* eventfds */
     _Atomic bool packets_full;           /* the kernel thread found it so */
     _Atomic bool records_full;           /* the reader did */
@@ -77,10 +80,13 @@ void kernel_link_took_records(struct kernel_link *l);
 
 /* ---- Reader ------------------------------------------------------------- */
 
-/** False: there is no room; reader_bell says when to try again. Ring kernel_bell
- *  when some were put. */
+/** @r is whole (event_check.h). False: there is no room; reader_bell says when to
+ *  try again. Ring kernel_bell when some were put. */
 bool kernel_link_put_record(struct kernel_link *l,
                             const struct kernel_record *r);
+
+/** The same with records of one slot each, @n behind one another: all or none. */
+bool kernel_link_put_slots(struct kernel_link *l, const void *slots, size_t n);
 
 bool kernel_link_take_packet(struct kernel_link *l, struct kernel_packet *p);
 

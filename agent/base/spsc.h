@@ -40,17 +40,27 @@ static inline void spsc_init(struct spsc *s, void *mem, size_t n_records,
     atomic_init(&s->popped, 0);
 }
 
+/** Copy in @n records that lie behind one another: who finds the first finds all.
+ *  False: there is not room for all, nothing happened. */
+static inline bool spsc_push_n(struct spsc *s, const void *records, size_t n)
+{
+    size_t at = atomic_load_explicit(&s->pushed, memory_order_relaxed);
+    size_t used = at - atomic_load_explicit(&s->popped, memory_order_acquire);
+
+    if (used + n > s->mask + 1)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        memcpy(s->records + ((at + i) & s->mask) * s->record_bytes,
+               (const unsigned char *)records + i * s->record_bytes,
+               s->record_bytes);
+    atomic_store_explicit(&s->pushed, at + n, memory_order_release);
+    return true;
+}
+
 /** Copy one record in. False: the ring is full, nothing happened. */
 static inline bool spsc_push(struct spsc *s, const void *record)
 {
-    size_t at = atomic_load_explicit(&s->pushed, memory_order_relaxed);
-
-    if (at - atomic_load_explicit(&s->popped, memory_order_acquire) > s->mask)
-        return false;
-    memcpy(s->records + (at & s->mask) * s->record_bytes, record,
-           s->record_bytes);
-    atomic_store_explicit(&s->pushed, at + 1, memory_order_release);
-    return true;
+    return spsc_push_n(s, record, 1);
 }
 
 /** Copy the oldest record out. False: the ring is empty, @record untouched. */

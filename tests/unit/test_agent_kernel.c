@@ -370,7 +370,7 @@ static void records_arrive_in_order_and_none_is_lost(void **state)
 {
     struct fixture *f = *state;
     struct kernel_link *l = kernel_link_of(f->kernel);
-    const uint32_t n = 20 * KERNEL_RECORDS;
+    const uint32_t n = 4 * KERNEL_RECORDS;
     struct pollfd bell = {.fd = l->reader_bell, .events = POLLIN};
     struct kernel_record r = {{0}};
     struct event_hdr *h = (void *)r.bytes;
