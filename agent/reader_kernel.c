@@ -8,14 +8,16 @@
  * its order to close, which came behind them; what comes later is not taken, or it
  * would lie in a bucket that nobody closes.
  *
- * Records of the event ring are only checked and handed on. When the kernel thread
- * has no room for more they stay in the ring: so they are lost in one place alone,
+ * Records of the event ring are only checked and handed on; those of single waits are
+ * added up first, and go on being added up while the kernel thread does not come. When
+ * there is no room for more they stay in the ring: so they are lost in one place alone,
  * the kernel, where that is counted.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "agent/kernel_link.h"
+#include "agent/kernel_waits.h"
 #include "agent/reader_private.h"
 #include "bpf/ring.h"
 
@@ -59,15 +61,28 @@ void reader_kernel_ask(struct reader *r)
 
 /* ---- Records ------------------------------------------------------------ */
 
+/* Returns whether all that was added up is on its way. */
+static bool forward_waits(struct reader *r)
+{
+    struct reader_kernel *k = &r->kernel;
+
+    k->late = !kernel_waits_put(k->waits, r->opts.kernel);
+    return !k->late;
+}
+
 /* False: there was no room for it. */
 static bool forward(struct reader *r, const void *record, uint32_t n)
 {
+    const struct event_hdr *h = record;
     struct kernel_link *l = r->opts.kernel;
 
     if (!event_is_whole(record, n)) {
         atomic_fetch_add(&l->n_wrong, 1);
         return true;
     }
+    if (h->type == EVENT_RUNQ)
+        return kernel_waits_add(r->kernel.waits, record) ||
+               (forward_waits(r) && kernel_waits_add(r->kernel.waits, record));
     memcpy(r->kernel.record->bytes, record, n);
     return kernel_link_put_record(l, r->kernel.record);
 }
@@ -95,6 +110,7 @@ static unsigned forward_all(struct reader *r)
         n++;
     }
     ring_consumed(k->ring, rc == RING_EMPTY ? next : pos);
+    (void)forward_waits(r);
     if (n > 0) {
         atomic_fetch_add(&r->opts.kernel->n_records, n);
         kernel_link_ring(r->opts.kernel->kernel_bell);
@@ -183,7 +199,7 @@ static void on_bell(uv_poll_t *h, int status, int events)
     (void)events;
     kernel_link_hush(r->opts.kernel->reader_bell);
     watch_ring(r);
-    if (r->kernel.full)
+    if (r->kernel.full || r->kernel.late)
         read_ring(r, false);
     if (r->paused)
         return;
@@ -201,7 +217,8 @@ int reader_kernel_init(struct reader *r)
         return 0;
     k->packet = calloc(1, sizeof(*k->packet));
     k->record = calloc(1, sizeof(*k->record));
-    if (k->packet == NULL || k->record == NULL)
+    k->waits = calloc(1, sizeof(*k->waits));
+    if (k->packet == NULL || k->record == NULL || k->waits == NULL)
         return -ENOMEM;
     (void)uv_timer_init(&r->loop, &k->timer);
     rc = uv_poll_init(&r->loop, &k->bell, r->opts.kernel->reader_bell);
@@ -215,4 +232,5 @@ void reader_kernel_fini(struct reader *r)
 {
     free(r->kernel.packet);
     free(r->kernel.record);
+    free(r->kernel.waits);
 }

@@ -26,6 +26,7 @@
 
 struct kernel_packet;
 struct kernel_record;
+struct kernel_waits;
 struct ring;
 
 /* All unused without reader_opts.kernel. */
@@ -36,7 +37,9 @@ struct reader_kernel {
     struct ring *ring;            /* the link's; NULL = none yet */
     struct kernel_packet *packet; /* the one under way */
     struct kernel_record *record;
-    bool full; /* the ring is not read until there is room */
+    struct kernel_waits *waits; /* not handed on yet */
+    bool full;                  /* the ring is not read until there is room */
+    bool late;                  /* @waits are, when there is room */
     bool over; /* the stop has closed: no packet is taken any more */
 };
 

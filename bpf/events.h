@@ -242,12 +242,13 @@ struct event_cgroup {
     char path[256]; /* MADE and REMOVED; cut, NUL at its end */
 };
 
+/** From the kernel a single wait; whoever adds up (agent/kernel_waits.h) sets @n. */
 struct event_runq {
     struct event_hdr hdr;
     __u64 prev_cgid;
-    __u64 latency_ns;
+    __u64 latency_ns; /* of all of them */
     __u32 flags;
-    __u32 pad;
+    __u32 n; /* waits */
 };
 
 /* ---- Activity of process families ---------------------------------------- */

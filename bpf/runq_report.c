@@ -242,16 +242,17 @@ static uint32_t relation(uint64_t self, const struct cgroup_info *other)
 void runq_report_event(struct runq_report *r, const struct event_runq *ev)
 {
     struct sched_pair pair = {ev->hdr.cgid, ev->prev_cgid};
-    struct sched_wait wait = {1, ev->latency_ns};
+    struct sched_wait wait = {ev->n, ev->latency_ns};
+    uint64_t each_ns = ev->n > 0 ? ev->latency_ns / ev->n : 0;
     uint32_t cause = ev->flags % SCHED_N_CAUSES;
     struct group *g = group_of(r, ev->hdr.cgid);
 
     if (g != NULL) {
-        g->n_waits++;
+        g->n_waits += ev->n;
         g->wait_ns[cause] += ev->latency_ns;
-        g->n_class[sched_class(ev->latency_ns)]++;
+        g->n_class[sched_class(each_ns)] += ev->n;
         if (cause >= SCHED_BY_OTHER &&
-            ev->latency_ns > UINT64_C(1000) * r->opts->min_pair_us)
+            each_ns > UINT64_C(1000) * r->opts->min_pair_us)
             runq_report_add_pair(r, &pair, &wait);
     }
     if ((ev->flags & SCHED_PREEMPTED) == 0)
@@ -260,7 +261,7 @@ void runq_report_event(struct runq_report *r, const struct event_runq *ev)
     if (g != NULL) {
         uint64_t self = g->slot;
 
-        g->out[relation(self, cgroups_find(r->cgroups, ev->hdr.cgid))]++;
+        g->out[relation(self, cgroups_find(r->cgroups, ev->hdr.cgid))] += ev->n;
     }
 }
 

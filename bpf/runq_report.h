@@ -48,7 +48,7 @@ void runq_report_add(struct runq_report *r, uint64_t cgid,
 void runq_report_add_pair(struct runq_report *r, const struct sched_pair *pair,
                           const struct sched_wait *delta);
 
-/** A record of stream mode. */
+/** A record of stream mode: waits of one class. */
 void runq_report_event(struct runq_report *r, const struct event_runq *ev);
 
 /** Write all, and begin anew. */

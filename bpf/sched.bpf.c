@@ -469,7 +469,7 @@ static __always_inline void stream(const struct side *prev,
     e->prev_cgid = prev->cgid;
     e->latency_ns = ns;
     e->flags = flags;
-    e->pad = 0;
+    e->n = 1;
     event_submit(e, 0);
 }
 

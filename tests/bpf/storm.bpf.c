@@ -41,7 +41,9 @@ int storm(void *ctx)
     } else if (*n % 4 == 0) {
         q = event_reserve(EVENT_RUNQ, sizeof(*q));
         if (q) {
+            q->prev_cgid = 0;
             q->latency_ns = *n;
+            q->flags = 0;
             event_submit(q, 0);
         }
     } else {

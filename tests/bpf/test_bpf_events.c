@@ -47,6 +47,7 @@ struct fixture {
     int storm_fd;
     uint32_t n_cpus;
     uint64_t received[MAX_CPUS], received_bytes[MAX_CPUS];
+    uint64_t n_waits;
 };
 
 static const struct agg_config agg_cfg = {.context_limit = 100,
@@ -202,8 +203,6 @@ static uint64_t word_of(const struct event_hdr *h)
 {
     if (h->type == EVENT_ENV)
         return ((const struct event_env *)(const void *)h)->start_ns;
-    if (h->type == EVENT_RUNQ)
-        return ((const struct event_runq *)(const void *)h)->latency_ns;
     assert_int_equal(h->type, EVENT_EXEC);
     return ((const struct event_process *)(const void *)h)->start_ns;
 }
@@ -214,6 +213,10 @@ static void take(struct fixture *f)
     const struct event_hdr *h = (const void *)r.bytes;
 
     while (kernel_link_take_record(&f->link, &r)) {
+        if (h->type == EVENT_RUNQ) { /* of any CPU */
+            f->n_waits += ((const struct event_runq *)(const void *)h)->n;
+            continue;
+        }
         assert_true(h->cpu < f->n_cpus);
         assert_true(word_of(h) > 0);
         f->received[h->cpu]++;
@@ -240,12 +243,18 @@ static uint64_t check_books(struct fixture *f, uint64_t n_sent)
 {
     static struct event_stats cpus[MAX_CPUS];
     static struct event_stats sum[MAX_CPUS];
-    uint64_t sent = 0, lost = 0;
+    uint64_t sent = 0, lost = 0, n_waits = 0;
 
     memset(sum, 0, sizeof(sum));
     for (uint32_t t = 0; t < EVENT_N_TYPES; t++) {
         assert_int_equal(event_ring_read(f->ring.stats_fd, t, cpus), 0);
         for (uint32_t i = 0; i < f->n_cpus; i++) {
+            if (t == EVENT_RUNQ) {
+                sent += cpus[i].sent;
+                lost += cpus[i].lost;
+                n_waits += cpus[i].sent - cpus[i].lost;
+                continue;
+            }
             sum[i].sent += cpus[i].sent;
             sum[i].lost += cpus[i].lost;
             sum[i].bytes += cpus[i].bytes;
@@ -257,6 +266,7 @@ static uint64_t check_books(struct fixture *f, uint64_t n_sent)
         sent += sum[i].sent;
         lost += sum[i].lost;
     }
+    assert_int_equal(f->n_waits, n_waits);
     assert_int_equal(sent, n_sent);
     assert_int_equal(atomic_load(&f->link.n_wrong), 0);
     return lost;

@@ -10,6 +10,12 @@ from harness import BINARY, Case, Uds, eventually, refuse
 
 FIFO = {"DD_DOGSTATSD_SCHEDULING_POLICY": "SCHED_FIFO",
         "DD_DOGSTATSD_SCHEDULING_PRIORITY": "10"}
+TRIES = 3  # for a moment the machine may be somebody else's
+# Each single wait of all that runs is a record.
+STREAM = {"DD_EBPF_ENABLED": "auto", "DD_EBPF_RUNQ_MODE": "stream",
+          "DD_EBPF_RUNQ_STREAM_MIN_INTERVAL_US": "0",
+          "DD_EBPF_RUNQ_SYSTEM": "true",
+          "DD_EBPF_READER_RING_BYTES": "262144", "DD_DOGSTATSD_TAP": "off"}
 CPU_GROUPS = "/sys/fs/cgroup/cpu"
 
 # Of the highest usual priority, in a session of its own: where sessions share the
@@ -42,6 +48,25 @@ while time.monotonic() < end:
         n += 1
     select.select([], [], [], 0.01)
 print(n, flush=True)
+"""
+# Spins, or plays ping-pong with a child, on one CPU and for so long.
+WORK = URGENT + r"""
+kind, cpu, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+os.sched_setaffinity(0, {cpu})
+end = time.monotonic() + seconds
+if kind == "spin":
+    while time.monotonic() < end:
+        pass
+    sys.exit()
+there, back = os.pipe(), os.pipe()
+if os.fork() == 0:
+    os.close(there[1])
+    while os.read(there[0], 1):
+        os.write(back[1], b"x")
+    os._exit(0)
+while time.monotonic() < end:
+    os.write(there[1], b"x")
+    os.read(back[0], 1)
 """
 
 
@@ -244,6 +269,57 @@ class Priority(Case):
         self.assertEqual(self.sched(agent)["effective"], "fifo")
         self.assert_all_delivered(agent.stop())
         self.assertEqual(self.warnings(agent), [])
+
+    def lost_records(self, seconds, **env):
+        """Of records of single waits, the share that the kernel had no room for:
+        two processes that spin and two that play ping-pong on each CPU."""
+        intake = self.intake()
+        agent = self.agent(intake, env={**STREAM, **env})
+        agent.err.wait_for("kernel metrics are (on|off)")
+        work = [Urgent(WORK, kind, cpu, seconds)
+                for cpu in sorted(os.sched_getaffinity(0))
+                for kind in ("spin", "spin", "pingpong")]
+        try:
+            for p in work:
+                p.go()
+            for p in work:
+                p.proc.wait()
+        finally:
+            for p in work:
+                p.close()
+        self.assert_all_delivered(agent.stop())
+        sent, lost = (self.total(intake, "retriever.ebpf.events." + what,
+                                 "type:runq") for what in ("sent", "lost"))
+        if sent == 0:
+            if MUST:
+                self.fail("there were no records")
+            self.skipTest("no records of single waits here")
+        self.assertEqual(self.total(intake, "runq.latency"), sent - lost)
+        return lost / sent, sent
+
+    @staticmethod
+    def total(intake, name, *tags):
+        """Of a count, or the number of values of a distribution."""
+        return sum(p["count"] if p["type"] == "sketch"
+                   else p["value"] * p["interval"]
+                   for s in intake.series()["series"]
+                   if s["metric"] == name and set(tags) <= set(s["tags"])
+                   for p in s["points"])
+
+    def test_under_load_a_starved_stream_is_what_loses(self):
+        if os.cpu_count() > 8:
+            self.skipTest("more CPUs than this load keeps busy")
+        if {"ASAN_OPTIONS", "TSAN_OPTIONS"} & set(os.environ):
+            self.skipTest("a sanitizer's reader is too slow for this stream")
+        for _ in range(TRIES):
+            usual, n_usual = self.lost_records(3)
+            fifo, n_fifo = self.lost_records(3, **FIFO)
+            said = "lost of %d: %.1f %%; with SCHED_FIFO of %d: %.2f %%" % (
+                n_usual, usual * 100, n_fifo, fifo * 100)
+            print(said, flush=True)
+            if usual >= 0.1 and fifo <= 0.005:
+                return
+        self.fail("at none of %d tries: %s" % (TRIES, said))
 
     def lost_share(self, seconds, **env):
         """Share of datagrams lost in the kernel while every CPU is busy with

@@ -235,6 +235,7 @@ static void a_record_counts_for_both_sides(void **state)
     struct event_runq ev = {.hdr = {.type = EVENT_RUNQ, .cgid = FAKE(1)},
                             .prev_cgid = FAKE(2),
                             .latency_ns = 3000000,
+                            .n = 1,
                             .flags = SCHED_BY_OTHER | SCHED_PREEMPTED};
 
     runq_report_event(f->report, &ev);
