@@ -251,6 +251,7 @@ __noinline int announce(__u64 cgid)
     e->hierarchy = sched_config.hierarchy;
     e->id = cgid;
     e->path[0] = '\0';
+    e->path[sizeof(e->path) - 1] = '\0';
     event_submit(e, 1);
     return 0;
 }
@@ -595,6 +596,8 @@ static __always_inline int note(struct cgroup *cgroup, const char *path,
     e->id = cgroup->kn->id;
     if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), path) < 0)
         e->path[0] = '\0';
+    /* Behind the text lies what was in the ring before. */
+    e->path[sizeof(e->path) - 1] = '\0';
     event_submit(e, 1);
     return 0;
 }

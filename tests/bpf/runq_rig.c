@@ -26,6 +26,7 @@
 
 #include <cmocka.h>
 
+#include "bpf/event_check.h"
 #include "tests/bpf/require.h"
 
 #define TOP "retriever-test-runq-"
@@ -382,8 +383,7 @@ static void drain(struct runq_rig *r)
     while (ring_at(ring, pos, &record, &n, &next) == RING_RECORD) {
         const struct event_hdr *ev = record;
 
-        assert_true(n >= sizeof(*ev) && ev->len == n);
-        assert_true(ev->type < EVENT_N_TYPES);
+        assert_true(event_is_whole(record, n));
         r->n_events[ev->type]++;
         if (r->self != NULL)
             runq_feature.event(r->self, ev);

@@ -16,6 +16,7 @@
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -30,6 +31,7 @@
 #define WINDOW_MS 500
 #define UNSEEN_MS 1500
 #define N_WAITING 8
+#define RING_BYTES (1u << 18) /* of the rig */
 #define REUSED_TID 31999
 #define REUSED_MS 100
 #define N_REUSES 8
@@ -324,6 +326,33 @@ static void a_new_task_does_not_inherit_a_wait(void **state)
     assert_true(sums.longest < sched_class(REUSED_MS * UINT64_C(1000000)));
 }
 
+/* What was in the ring before lies behind a text that is shorter than its place. The rig
+ * looks at each record. */
+static void records_are_whole_in_a_ring_that_was_used(void **state)
+{
+    struct runq_kernel *k;
+    const char *top;
+    char name[200];
+
+    (void)state;
+    runq_rig_open(&rig, "v2");
+    top = runq_rig_cgroup(&rig, NULL, VICTIM_ID);
+    k = start(NULL);
+    memset(name, 'x', sizeof(name));
+    for (size_t i = 0; ring_begin(&rig.ring.ring) < 3 * RING_BYTES; i++) {
+        char path[512];
+
+        (void)snprintf(path, sizeof(path), "%s/%.*s", top,
+                       (int)(1 + i % (sizeof(name) - 1)), name);
+        assert_int_equal(mkdir(path, 0755), 0);
+        assert_int_equal(rmdir(path), 0);
+        if (i % 100 == 99)
+            runq_rig_pass(&rig, 1);
+    }
+    assert_true(rig.n_events[EVENT_CGROUP] > 1000);
+    runq_kernel_close(k);
+}
+
 static void tell(void *arg, const struct cgroup_info *info)
 {
     runq_kernel_tell(arg, info, false);
@@ -386,6 +415,7 @@ int main(void)
         ROW(a_wait_that_ended_unseen_is_not_one),
         ROW(a_wait_ends_when_the_task_runs),
         ROW(a_new_task_does_not_inherit_a_wait),
+        ROW(records_are_whole_in_a_ring_that_was_used),
         ROW(a_switch_costs_little),
     };
 
