@@ -335,8 +335,10 @@ static int run_job(struct keeper *k, struct cli_config *cc, char **argv,
         fprintf(stderr, "retriever exec: %s: %s\n", argv[0], strerror(-rc));
         return EXIT_EXEC_FAILED;
     }
-    if (keeper_prepare(k) != 0)
+    if (keeper_prepare(k) != 0) {
         log_warn("keeper", "the job runs without telemetry");
+        keeper_stop_intake(k);
+    }
     (void)keeper_run(k);
     return k->job.exit_code;
 }

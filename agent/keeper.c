@@ -19,7 +19,6 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -37,9 +36,6 @@
 #include "forwarder/store.h"
 
 #define MODULE "keeper"
-/* What a worker opens beside connections of clients: its loops, requests in flight,
- * and what the reader leaves free. */
-#define SPARE_FDS (LANDING_FDS_KEPT + 96)
 
 extern char **environ;
 
@@ -186,6 +182,7 @@ static int map_supervision(struct keeper *k)
 
         s->started_ns = h->started_ms * MS_NS;
         s->n_upgrades = h->n_upgrades;
+        k->has_served = true; /* as the image before */
         if (k->inherited.last) {
             s->n_upgrades--;
             s->fell_back_ns = keeper_now_ns();
@@ -242,20 +239,24 @@ void keeper_allow_landing(struct keeper *k)
     region_allow(&k->ingest, k->landing.map, k->landing.map_bytes);
 }
 
-static int make_landing(struct keeper *k)
+static uint32_t max_conns(const struct keeper *k)
 {
-    const struct config *c = &k->config;
-    struct landing_opts opts = {
-        .buffer_bytes = c->dogstatsd_buffer_bytes,
-        .max_frame_bytes = c->stream_max_frame_bytes,
-    };
-    int rc;
-
     for (uint32_t i = 0; i < k->sockets.n; i++) {
         if (k->sockets.entries[i].kind == SOCKET_UNIXSTREAM)
-            opts.n_conns = c->stream_max_connections;
+            return k->config.stream_max_connections;
     }
-    rc = landing_create(&k->landing, &opts);
+    return 0;
+}
+
+static int make_landing(struct keeper *k)
+{
+    const struct landing_opts opts = {
+        .buffer_bytes = k->config.dogstatsd_buffer_bytes,
+        .max_frame_bytes = k->config.stream_max_frame_bytes,
+        .n_conns = max_conns(k),
+    };
+    int rc = landing_create(&k->landing, &opts);
+
     if (rc != 0)
         return rc;
     keeper_allow_landing(k);
@@ -427,25 +428,6 @@ int keeper_watch_signals(struct keeper *k)
     return k->signal_fd >= 0 ? 0 : -errno;
 }
 
-/* Shells and service managers start us with 1024 descriptors and let us take more.
- * The job is forked before this and keeps what its caller gave it. */
-static void raise_fd_limit(const struct keeper *k)
-{
-    const rlim_t need = k->landing.n_conns + k->kept.n + SPARE_FDS;
-    struct rlimit lim;
-
-    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= need)
-        return;
-    lim.rlim_cur = lim.rlim_max < need ? lim.rlim_max : need;
-    (void)setrlimit(RLIMIT_NOFILE, &lim);
-    if (lim.rlim_cur < need && k->landing.n_conns > 0)
-        log_warn(MODULE,
-                 "connections beyond the limit of open files are refused: "
-                 "raise LimitNOFILE= (ulimit -Hn) or lower "
-                 "stream_max_connections max_connections=%u limit=%ju",
-                 k->landing.n_conns, (uintmax_t)lim.rlim_cur);
-}
-
 /* Before the descriptors that are not a worker's are noted. */
 static void claim_identity(struct keeper *k)
 {
@@ -462,8 +444,11 @@ static void claim_identity(struct keeper *k)
 
 int keeper_prepare(struct keeper *k)
 {
-    int rc = map_supervision(k);
+    int rc = keeper_claim_fds(k, max_conns(k));
 
+    if (rc != 0)
+        return rc;
+    rc = map_supervision(k);
     if (rc == 0)
         rc = make_regions(k);
     if (rc == 0)
@@ -486,7 +471,6 @@ int keeper_prepare(struct keeper *k)
     rc = k->open_fds != NULL ? fd_set_snapshot(&k->kept) : -errno;
     if (rc != 0)
         log_error(MODULE, "/proc/self/fd was not read: %s", strerror(-rc));
-    raise_fd_limit(k);
     for (uint32_t i = 0; rc == 0 && i < k->landing.n_conns; i++) {
         int fd = k->landing.conns[i].fd; /* of the image before: a worker's */
 

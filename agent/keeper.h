@@ -98,6 +98,7 @@ struct keeper {
     bool has_pidfd;        /* workers watch us by it */
     bool shares_table;     /* the present worker was cloned with CLONE_FILES */
     pid_t worker;          /* 0 = none */
+    bool has_served;       /* a worker of this life that has ended did */
     bool worker_over;      /* it ended in order: no further one */
     bool worker_stays;     /* killed, and still there */
     uint32_t n_tokens;     /* restarts that may follow at once */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keeper's parts: start and end (keeper.c), signals and time
- * (keeper_watch.c), the worker's process (keeper_worker.c, keeper_fork.c), the
- * last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c),
+ * (keeper_watch.c), descriptors (keeper_fds.c), the worker's process
+ * (keeper_worker.c, keeper_fork.c), the last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c),
  * connections over a restart (keeper_conns.c), the tap's ring (keeper_ring.c), the upgrade to another image of the
  * program and its other side (keeper_upgrade.c, keeper_inherit.c).
  *
@@ -32,6 +32,11 @@ void fd_set_add(struct fd_set_of *s, int fd);
 void fd_set_remove(struct fd_set_of *s, int fd);
 void fd_set_fini(struct fd_set_of *s);
 
+/** Have the limit of open files raised to what @n_conns connections need. Returns 0,
+ *  or -EMFILE when it leaves too few to serve: both were said. Behind the job's
+ *  start, which keeps the limit of its caller. */
+int keeper_claim_fds(const struct keeper *k, uint32_t n_conns);
+
 /** Close every open descriptor that is not in @s (in the job's process). */
 void fd_set_close_others(const struct fd_set_of *s);
 
@@ -59,6 +64,9 @@ void keeper_keep_conns(struct keeper *k);
 /** No worker will do it: count what is left and write the receipt. Returns the
  *  exit status it means. */
 int keeper_last_receipt(struct keeper *k);
+
+/** Nobody will read the sockets: their senders are told and not kept waiting. */
+void keeper_stop_intake(const struct keeper *k);
 
 /** Tell the worker to look at its orders. */
 void keeper_ring(const struct keeper *k);

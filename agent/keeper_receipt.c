@@ -40,6 +40,22 @@ static void removed(void *arg, uint32_t conn)
     ingress_conn_freed(arg, conn);
 }
 
+static void stop(const struct socket_entry *e)
+{
+    if (e->kind == SOCKET_UDP)
+        (void)ingress_udp_stop(e->fd);
+    else if (e->kind == SOCKET_UNIXGRAM)
+        (void)ingress_uds_stop(e->fd);
+    else if (e->kind == SOCKET_UNIXSTREAM)
+        (void)ingress_listener_stop(e->fd);
+}
+
+void keeper_stop_intake(const struct keeper *k)
+{
+    for (uint32_t i = 0; i < k->sockets.n; i++)
+        stop(&k->sockets.entries[i]);
+}
+
 static void stop_and_read(struct ingress *g)
 {
     for (uint32_t i = 0; i < g->sockets->n; i++) {
@@ -49,12 +65,7 @@ static void stop_and_read(struct ingress *g)
             (void)tap_detach(e->fd);
         if (e->shared_outside)
             continue; /* the successor's */
-        if (e->kind == SOCKET_UDP)
-            (void)ingress_udp_stop(e->fd);
-        else if (e->kind == SOCKET_UNIXGRAM)
-            (void)ingress_uds_stop(e->fd);
-        else if (e->kind == SOCKET_UNIXSTREAM)
-            (void)ingress_listener_stop(e->fd);
+        stop(e);
         if (e->kind == SOCKET_UNIXSTREAM)
             (void)ingress_accept(g, i, LAST_CALLS);
         else if (e->kind != SOCKET_CONTROL)

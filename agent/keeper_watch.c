@@ -180,19 +180,48 @@ static bool left_receipt(struct keeper *k)
     return true;
 }
 
+/* No worker has ever served, and a further one would not. */
+static void give_up_start(struct keeper *k)
+{
+    k->worker = 0;
+    k->worker_over = true;
+    k->exit_status = EXIT_FAILED;
+    log_error(MODULE, "worker could not start%s",
+              k->exec_mode ? ": the job runs without telemetry" : "");
+    if (!k->exec_mode)
+        return;
+    keeper_stop_intake(k);
+    if (k->job.exited)
+        end_without_worker(k);
+}
+
+/* Faults of workers before it are none of the memory's. */
+static void note_served(struct keeper *k)
+{
+    if (k->has_served || atomic_load(&k->sup->serving) == 0)
+        return;
+    k->has_served = true;
+    k->salvage.n_faults = 0;
+}
+
+static void on_fault_too_many(struct keeper *k)
+{
+    if (k->has_served) {
+        keeper_salvage_begin(k);
+        return;
+    }
+    log_error(MODULE, "workers died of faults %d times before one served",
+              SALVAGE_FAULTS);
+    give_up_start(k);
+}
+
 static void on_worker_end(struct keeper *k, int status)
 {
-    bool served = atomic_load(&k->sup->serving) != 0;
-    bool ever_served = atomic_load(&k->sup->worker_deaths) > 0 || served;
-
     if (left_receipt(k) || keeper_inherit_worker_died(k))
         return;
-    if (WIFEXITED(status) && !ever_served) {
-        k->worker = 0; /* it has said why */
-        k->worker_over = true;
-        k->exit_status = EXIT_FAILED;
-        log_error(MODULE, "worker could not start%s",
-                  k->exec_mode ? ": the job runs without telemetry" : "");
+    note_served(k);
+    if (WIFEXITED(status) && !k->has_served) {
+        give_up_start(k); /* it has said why */
         return;
     }
     log_death(k, status);
@@ -206,7 +235,7 @@ static void on_worker_end(struct keeper *k, int status)
         return;
     }
     if (keeper_is_faulty(k, status)) {
-        keeper_salvage_begin(k);
+        on_fault_too_many(k);
         return;
     }
     k->restart_ns = take_token(k);
@@ -232,6 +261,8 @@ static void on_job_change(struct keeper *k, int status)
     atomic_store(&k->sup->job_exit_ns, keeper_now_ns());
     atomic_store(&k->sup->n_descendants, job_count_descendants(k->worker));
     begin_stop(k, STOP_JOB_EXIT);
+    if (k->worker_over) /* since its start: what came before that is named */
+        end_without_worker(k);
 }
 
 static void reap(struct keeper *k)
