@@ -266,22 +266,26 @@ void job_mirror_stop(int sig)
     (void)sigprocmask(SIG_BLOCK, &one, NULL);
 }
 
-unsigned job_count_descendants(pid_t worker)
+int job_count_descendants(pid_t worker)
 {
     char path[64];
     char text[4096];
     char *at = text;
-    unsigned n = 0;
+    int n = 0;
     ssize_t got;
     int fd;
 
     (void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return 0;
+        return -errno;
     got = read(fd, text, sizeof(text) - 1);
+    if (got < 0)
+        n = -errno;
     close(fd);
-    text[got > 0 ? got : 0] = '\0';
+    if (n < 0)
+        return n;
+    text[got] = '\0';
     for (;;) {
         char *end;
         long pid = strtol(at, &end, 10);

@@ -26,7 +26,8 @@ struct job {
     bool own_group;
     bool ignores_children; /* we were started with SIGCHLD ignored */
     bool exited;
-    int exit_code; /* valid with exited; 128 + n for signal n */
+    int exit_code;           /* valid with exited; 128 + n for signal n */
+    bool descendants_hidden; /* they cannot be counted, which was said */
 };
 
 /** Fork and execute @argv[0] (looked up in PATH). @inherited: the descriptors
@@ -44,7 +45,8 @@ void job_signal(const struct job *j, const struct signalfd_siginfo *si);
  *  a shell sees it; returns after SIGCONT. */
 void job_mirror_stop(int sig);
 
-/** Children of this process that are neither job nor @worker. */
-unsigned job_count_descendants(pid_t worker);
+/** Children of this process that are neither job nor @worker, the job being reaped.
+ *  Returns how many, or -errno: the kernel does not tell. */
+int job_count_descendants(pid_t worker);
 
 #endif

@@ -243,6 +243,22 @@ static void on_worker_end(struct keeper *k, int status)
         start_worker(k);
 }
 
+/* Who cannot be counted may still send: then quiet ends the linger, as in `run`. */
+static void count_descendants(struct keeper *k)
+{
+    int n = job_count_descendants(k->worker);
+
+    if (n < 0 && !k->job.descendants_hidden) {
+        k->job.descendants_hidden = true;
+        log_warn(MODULE,
+                 "processes that the job left behind were not counted: the end "
+                 "waits for stop_quiet_ms without data cause=%s",
+                 strerror(-n));
+    }
+    atomic_store(&k->sup->n_descendants,
+                 n < 0 ? DESCENDANTS_UNKNOWN : (uint32_t)n);
+}
+
 static void on_job_change(struct keeper *k, int status)
 {
     if (WIFSTOPPED(status)) {
@@ -259,7 +275,7 @@ static void on_job_change(struct keeper *k, int status)
     if (k->sup == NULL)
         return;
     atomic_store(&k->sup->job_exit_ns, keeper_now_ns());
-    atomic_store(&k->sup->n_descendants, job_count_descendants(k->worker));
+    count_descendants(k);
     begin_stop(k, STOP_JOB_EXIT);
     if (k->worker_over) /* since its start: what came before that is named */
         end_without_worker(k);
@@ -281,7 +297,7 @@ static void reap(struct keeper *k)
     }
     if (!k->job.exited || k->sup == NULL)
         return;
-    atomic_store(&k->sup->n_descendants, job_count_descendants(k->worker));
+    count_descendants(k);
     keeper_ring(k);
 }
 

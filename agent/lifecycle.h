@@ -45,7 +45,8 @@ struct lifecycle_config {
 struct lifecycle_facts {
     uint64_t now_ns;
     uint64_t last_data_ns;  /* last datagram or frame taken; 0 = none */
-    uint32_t n_descendants; /* exec: processes of the job that still live */
+    uint32_t n_descendants; /* exec: processes of the job that still live, or
+                               DESCENDANTS_UNKNOWN */
     bool hurry;             /* second SIGINT */
     bool drained;           /* sockets empty and shut (end of drain) */
     bool collected;         /* last kernel values are with the reader */

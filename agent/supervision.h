@@ -46,6 +46,9 @@ enum stop_stage {
 /* What the worker says to handover_order. */
 enum handover_answer { HANDOVER_NOT_YET, HANDOVER_READY, HANDOVER_FAILED };
 
+/* There may be some: quiet alone tells that they have ended. */
+#define DESCENDANTS_UNKNOWN UINT32_MAX
+
 struct supervision {
     /* keeper writes */
     _Atomic uint32_t stop_request; /* enum stop_reason */
@@ -57,7 +60,8 @@ struct supervision {
     _Atomic uint64_t worker_died_ns;    /* CLOCK_MONOTONIC of the last death */
     _Atomic uint64_t worker_started_ns; /* of the present one */
     _Atomic uint64_t job_exit_ns;   /* exec: job reaped; 0 = runs (or no job) */
-    _Atomic uint32_t n_descendants; /* exec: children left after the job */
+    _Atomic uint32_t n_descendants; /* exec: children left after the job, or
+                                       DESCENDANTS_UNKNOWN */
     _Atomic uint64_t flush_request; /* exec: SIGTERM came while the job runs:
                                        deliver what came so far; counts up */
     _Atomic uint64_t flush_deadline_ns;

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from harness import BINARY, Agent, Case, eventually
+from harness import BINARY, Agent, Case, compile_preload, eventually
 
 PY = "/usr/bin/python3"
 
@@ -314,6 +315,19 @@ class LastWords(Exec):
         self.assert_all_delivered(agent.receipt())
         self.assert_arrived(intake, 10)
         self.assert_arrived(intake, 50, "orphan")
+
+    def test_descendants_that_cannot_be_counted_may_still_send(self):
+        """They get the time that a service's unknown senders get."""
+        tmp = tempfile.mkdtemp(prefix="rt-exec-")
+        self.addCleanup(shutil.rmtree, tmp, True)
+        lib = compile_preload(tmp, "nochildren")
+        agent, rc = self.run_job(
+            ["/bin/sh", "-c", "exit 3"], intake=self.intake(),
+            env={"LD_PRELOAD": lib, "DD_STOP_QUIET_MS": 900})
+        self.assertEqual(rc, 3)
+        self.assertGreaterEqual(agent.receipt()["duration_ms"], 900)
+        said = [l for l in agent.err.all() if "stop_quiet_ms" in l]
+        self.assertEqual(len(said), 1, agent.err.all())
 
     def signalled(self, code, intake, **kw):
         agent = self.agent(intake, mode="exec", stdout=subprocess.PIPE,

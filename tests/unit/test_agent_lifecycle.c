@@ -101,6 +101,22 @@ static void job_without_descendants_needs_no_linger(void **state)
     assert_int_equal(l.stage, STAGE_DRAIN);
 }
 
+static void descendants_that_cannot_be_counted_end_by_quiet(void **state)
+{
+    struct lifecycle l = begun(true, STAGE_NONE);
+    struct lifecycle_facts f = {.now_ns = 100 * S,
+                                .last_data_ns = 100 * S,
+                                .n_descendants = DESCENDANTS_UNKNOWN};
+    uint64_t next;
+
+    (void)state;
+    assert_false(lifecycle_advance(&l, &f, &next));
+    f.now_ns = next;
+    assert_true(next > 100 * S && next < 101 * S);
+    assert_true(lifecycle_advance(&l, &f, &next));
+    assert_int_equal(l.stage, STAGE_DRAIN);
+}
+
 static void each_event_ends_its_stage_and_no_other(void **state)
 {
     struct lifecycle l = begun(false, STAGE_DRAIN);
@@ -184,6 +200,7 @@ int main(void)
         cmocka_unit_test(linger_leaves_the_reserve_for_delivery),
         cmocka_unit_test(second_interrupt_ends_the_linger),
         cmocka_unit_test(job_without_descendants_needs_no_linger),
+        cmocka_unit_test(descendants_that_cannot_be_counted_end_by_quiet),
         cmocka_unit_test(each_event_ends_its_stage_and_no_other),
         cmocka_unit_test(the_kernel_side_is_not_waited_for_beyond_its_time),
         cmocka_unit_test(
