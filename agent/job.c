@@ -144,6 +144,8 @@ static int execute(char **argv, char **vars)
     const char *path = getenv("PATH");
     int best = ENOENT;
 
+    if (argv[0][0] == '\0')
+        return ENOENT; /* a folder of PATH would be found in its place */
     if (strchr(argv[0], '/') != NULL) {
         (void)execve(argv[0], argv, vars);
         return errno;

@@ -78,6 +78,11 @@ class ExitCodes(Exec):
         self.assertEqual(rc, 127)
         self.assertIn("No such file", "\n".join(agent.err.all()))
 
+    def test_a_command_without_a_name(self):
+        agent, rc = self.run_job([""])
+        self.assertEqual(rc, 127)
+        self.assertIn("No such file", "\n".join(agent.err.all()))
+
     def test_a_command_that_is_not_executable(self):
         for path in ("/etc/passwd", "/tmp"):
             _, rc = self.run_job([path])
