@@ -16,11 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -275,67 +273,6 @@ static int make_handover(struct keeper *k)
     return handover_files_create(&k->handover);
 }
 
-/* Whoever else can write to the folder can put files of his in the place of ours.
- * Returns NULL or what is wrong. */
-static const char *is_exposed(int dir)
-{
-    struct stat st;
-
-    if (fstat(dir, &st) != 0)
-        return "was not looked at";
-    if (st.st_uid != geteuid() && st.st_uid != 0)
-        return "belongs to another user; chown it to the one that runs "
-               "retriever";
-    if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        return "can be written by other users; chmod 700 it, or name a folder "
-               "inside it, which is then made";
-    return NULL;
-}
-
-/* Locked by its own descriptor, which keeper and workers hold: a worker that
- * survives its keeper still owns the folder. */
-static int open_run_path(struct keeper *k)
-{
-    const char *path = k->config.run_path;
-    const char *what = "was not opened; make the folder, owned by this user";
-    const char *exposed;
-    int rc = 0;
-    int fd;
-
-    k->env.run_dir = -1;
-    if (k->inherited.present) {
-        k->env.run_dir = k->inherited.record.run_dir; /* locked already */
-        keeper_inherit_stamps(k);
-        return 0;
-    }
-    if (path[0] == '\0')
-        return 0;
-    (void)mkdir(path, 0700); /* a failure shows in open() */
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        rc = -errno;
-    } else if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0) {
-        rc = -errno;
-        what = "is not writable";
-    } else if ((exposed = is_exposed(fd)) != NULL) {
-        rc = -EPERM;
-        what = exposed;
-    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        rc = -errno;
-        what = "is used by another retriever; give each its own";
-    }
-    if (rc != 0) {
-        log_error(MODULE, "run_path %s run_path=%s cause=%s", what, path,
-                  strerror(-rc));
-        if (fd >= 0)
-            close(fd);
-        return rc;
-    }
-    k->env.run_dir = fd;
-    stamps_load(&k->stamps, fd, clock_wall_ns(&clock_real) / CLOCK_NS_PER_S);
-    return 0;
-}
-
 /* Opened now and loaded by descriptor later: an upgrade of the package in
  * between cannot mix versions. Beside the program first, so that a build folder
  * runs without an installation. */
@@ -461,8 +398,8 @@ int keeper_prepare(struct keeper *k)
         log_error(MODULE, "shared memory was not made: %s", strerror(-rc));
         return rc;
     }
-    rc = open_run_path(k);
-    if (rc != 0 && !k->exec_mode)
+    rc = keeper_open_run_path(k);
+    if (rc != 0)
         return rc;
     claim_identity(k);
     open_modules(k);
@@ -552,13 +489,22 @@ int keeper_run(struct keeper *k)
 static int start(struct keeper *k, struct config_sources *src)
 {
     int status = keeper_inherit(k);
+    int rc;
 
     if (status == 0)
         status = keeper_configure(k, src);
-    if (status == 0)
-        status = keeper_listen(k);
-    if (status == 0 && (keeper_watch_signals(k) != 0 || keeper_prepare(k) != 0))
+    if (status != 0)
+        return status;
+    status = keeper_listen(k);
+    if (status == 0 && (rc = keeper_watch_signals(k)) != 0) {
+        log_error(MODULE, "signals cannot be received: %s", strerror(-rc));
         status = EXIT_FAILED;
+    }
+    if (status == 0 && keeper_prepare(k) != 0)
+        status = EXIT_FAILED;
+    if (status != 0 && !k->inherited.present)
+        fprintf(stderr, "retriever run: nothing was started, the log "
+                        "says why\n");
     return status;
 }
 

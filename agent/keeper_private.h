@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper's parts: start and end (keeper.c), signals and time
- * (keeper_watch.c), descriptors (keeper_fds.c), the worker's process
- * (keeper_worker.c, keeper_fork.c), the last receipt (keeper_receipt.c), memory that is damaged (keeper_salvage.c),
- * connections over a restart (keeper_conns.c), the tap's ring (keeper_ring.c), the upgrade to another image of the
- * program and its other side (keeper_upgrade.c, keeper_inherit.c).
+ * The keeper's parts: start and end (keeper.c), descriptors (keeper_fds.c),
+ * run_path (keeper_run_path.c), signals and time (keeper_watch.c), the worker's
+ * process (keeper_worker.c, keeper_fork.c), the last receipt (keeper_receipt.c),
+ * memory that is damaged (keeper_salvage.c), connections over a restart
+ * (keeper_conns.c), the tap's ring (keeper_ring.c), the upgrade to another image of
+ * the program and its other side (keeper_upgrade.c, keeper_inherit.c).
  *
  * Thread:  the keeper's.
  * Memory:  none of its own.
@@ -79,6 +80,10 @@ void keeper_allow_landing(struct keeper *k);
 /** A worker with that wait status ended by a fault of its own, not by somebody's
  *  kill. */
 bool keeper_is_fault(int status);
+
+/** Open and lock run_path, read what it says of used seconds. What is wrong was said.
+ *  Returns 0, where exec goes on without it, or -errno. */
+int keeper_open_run_path(struct keeper *k);
 
 /** Open a module of this program's build. Returns its descriptor, or -1. */
 int keeper_open_module(const char *file);

@@ -270,7 +270,8 @@ class TelemetryNeverFailsTheJob(Exec):
         agent, rc = self.run_job(["/bin/sh", "-c", "exit 8"],
                                  env={"DD_RUN_PATH": "/proc/nowhere"})
         self.assertEqual(rc, 8)
-        agent.err.wait_for("run_path")
+        agent.err.wait_for("WARN .*run_path .*the job runs")
+        self.assertEqual([l for l in agent.err.all() if " ERROR " in l], [])
 
     def test_a_worker_that_dies_does_not_touch_the_job(self):
         intake = self.intake()

@@ -166,7 +166,8 @@ class Keeper(Case):
             agent = self.agent(self.intake(), ready=False,
                                env={"DD_RUN_PATH": self.exposed(mode)})
             self.assertEqual(agent.wait(), 1)
-            agent.err.wait_for("chmod 700")
+            agent.err.wait_for("ERROR .*chmod 700")
+            self.assertRegex(agent.err.all()[-1], "nothing was started, the log says why$")
         path = os.path.join(self.exposed(0o1777), "inside")
         agent = self.agent(self.intake(), env={"DD_RUN_PATH": path})
         agent.stop()
@@ -179,6 +180,13 @@ class Keeper(Case):
                            env={"DD_RUN_PATH": self.exposed(owner=12345)})
         self.assertEqual(agent.wait(), 1)
         agent.err.wait_for("belongs to another user")
+
+    def test_a_listener_that_cannot_be_bound(self):
+        agent = self.agent(self.intake(), ready=False, env={
+            "DD_DOGSTATSD_SOCKET": "/proc/nowhere/dsd.sock"})
+        self.assertEqual(agent.wait(), 1)
+        agent.err.wait_for("ERROR .*/proc/nowhere")
+        self.assertRegex(agent.err.all()[-1], "nothing was started, the log says why$")
 
     def test_links_and_pipes_in_run_path(self):
         path = tempfile.mkdtemp(prefix="rt-run-")
