@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agent/base/buf.h"
 #include "agent/cli.h"
+#include "agent/control.h"
+#include "agent/jsonread.h"
 
 #define MAX_ATTEMPTS 5 /* workers that die one after the other */
+#define MAX_VALUES 64  /* in an answer that is looked into */
 
 struct request {
     const char *socket;
@@ -108,11 +113,9 @@ static int open_control(const struct request *rq)
     return fd;
 }
 
-/* The answer on @fd to @out. Returns its bytes, or -1 and says why. */
-static ssize_t copy_answer(const struct request *rq, int fd, FILE *out,
-                           char *head, size_t n_head)
+/* Append what comes on @fd to @to. Returns 0 at its end, or -1 and says why. */
+static int read_answer(const struct request *rq, int fd, struct buf *to)
 {
-    ssize_t sum = 0;
     char b[4096];
 
     for (;;) {
@@ -120,47 +123,109 @@ static ssize_t copy_answer(const struct request *rq, int fd, FILE *out,
 
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0 && errno != ECONNRESET) {
+        if (got == 0 || (got < 0 && errno == ECONNRESET))
+            return 0;
+        if (got < 0 || buf_append(to, b, (size_t)got) != 0) {
             fprintf(stderr, "%s: %s\n", rq->socket,
-                    errno == EAGAIN ? "no answer within --timeout"
-                                    : strerror(errno));
+                    got >= 0          ? "an answer longer than any"
+                    : errno == EAGAIN ? "no answer within --timeout"
+                                      : strerror(errno));
             return -1;
         }
-        if (got <= 0)
-            return sum;
-        if (sum == 0 && n_head > 0) {
-            size_t keep = (size_t)got < n_head - 1 ? (size_t)got : n_head - 1;
-
-            memcpy(head, b, keep);
-            head[keep] = '\0';
-        }
-        if (out != NULL)
-            (void)fwrite(b, 1, (size_t)got, out);
-        sum += got;
     }
 }
 
-/* Send @line, copy the answer to @out. Returns the bytes copied, or -1. A worker
- * that dies before it answered has a successor, which is asked again: every
- * request may be repeated. */
-static ssize_t ask(const struct request *rq, const char *line, FILE *out,
-                   char *head, size_t n_head)
+/* Whole answers end with a line's end, and those in JSON hold no other. */
+static bool is_whole(const struct buf *answer)
+{
+    return answer->n > 0 && answer->data[answer->n - 1] == '\n';
+}
+
+/* What says that it answers nothing, from an agent that does not know @line. */
+static bool is_refusal(const struct buf *answer)
+{
+    static const char begin[] = "{\"error\":";
+
+    return answer->n >= sizeof(begin) - 1 &&
+           memcmp(answer->data, begin, sizeof(begin) - 1) == 0;
+}
+
+/* Send @line; the answer to @to, which is the caller's to fini in every case.
+ * Returns 0, or -1 and says why. A worker that dies before it answered, or in the
+ * middle, has a successor, which is asked again: every request may be repeated. */
+static int ask(const struct request *rq, const char *line, struct buf *to)
 {
     size_t n = strlen(line);
-    ssize_t sum = 0;
+    int rc = 0;
 
-    for (int attempt = 0; attempt < MAX_ATTEMPTS && sum == 0; attempt++) {
+    buf_init(to, CONTROL_MAX_ANSWER);
+    for (int attempt = 0; attempt < MAX_ATTEMPTS && !is_whole(to); attempt++) {
         int fd = open_control(rq);
 
         if (fd < 0)
             return -1;
+        buf_clear(to);
         if (send(fd, line, n, MSG_NOSIGNAL) == (ssize_t)n)
-            sum = copy_answer(rq, fd, out, head, n_head);
+            rc = read_answer(rq, fd, to);
         close(fd);
+        if (rc != 0)
+            return rc;
     }
-    if (sum == 0)
+    if (!is_whole(to)) {
         fprintf(stderr, "%s: the agent ended before it answered\n", rq->socket);
-    return sum;
+        return -1;
+    }
+    if (is_refusal(to)) {
+        fprintf(stderr, "%s: the agent refused: %.*s", rq->socket, (int)to->n,
+                to->data);
+        return -1;
+    }
+    return 0;
+}
+
+static void print_answer(const struct buf *answer)
+{
+    (void)fwrite(answer->data, 1, answer->n, stdout);
+}
+
+/* Returns the exit status. */
+static int ask_and_print(const struct request *rq, const char *line)
+{
+    struct buf answer;
+    int rc = ask(rq, line, &answer);
+
+    if (rc == 0)
+        print_answer(&answer);
+    buf_fini(&answer);
+    return rc == 0 ? EXIT_OK : EXIT_FAILED;
+}
+
+/* ask() for one object in JSON. Returns 0, @d the caller's to fini as @to is, or
+ * -1 and says why. */
+static int ask_json(const struct request *rq, const char *line, struct buf *to,
+                    struct jsonread *d)
+{
+    *d = (struct jsonread){0};
+    if (ask(rq, line, to) != 0)
+        return -1;
+    if (jsonread_parse(d, to->data, to->n, MAX_VALUES) == 0)
+        return 0;
+    fprintf(stderr, "%s: the answer is no JSON: %.*s", rq->socket, (int)to->n,
+            to->data);
+    return -1;
+}
+
+static const struct jsonread_node *member(const struct jsonread *d,
+                                          const char *key)
+{
+    return jsonread_get(d, jsonread_root(d), key);
+}
+
+static bool is_true(const struct jsonread *d, const char *key)
+{
+    const struct jsonread_node *v = member(d, key);
+
+    return v != NULL && v->type == JSONREAD_TRUE;
 }
 
 int cmd_status(int argc, char **argv)
@@ -170,9 +235,7 @@ int cmd_status(int argc, char **argv)
 
     if (rc != 0)
         return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
-    return ask(&rq, rq.json ? "status json\n" : "status\n", stdout, NULL, 0) > 0
-               ? EXIT_OK
-               : EXIT_FAILED;
+    return ask_and_print(&rq, rq.json ? "status json\n" : "status\n");
 }
 
 int cmd_ebpf(int argc, char **argv)
@@ -196,99 +259,127 @@ int cmd_ebpf(int argc, char **argv)
     rc = parse(&rq, argc, argv);
     if (rc != 0 || help)
         return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
-    return ask(&rq, rq.json ? "ebpf json\n" : "ebpf\n", stdout, NULL, 0) > 0
-               ? EXIT_OK
-               : EXIT_FAILED;
+    return ask_and_print(&rq, rq.json ? "ebpf json\n" : "ebpf\n");
 }
 
-/* The answer's numbers for people; its keys come in this order (barrier.c). */
-static void print_flush(const char *answer, bool flushed)
+/* The answer for people. */
+static void print_flush(const struct jsonread *d, bool flushed)
 {
-    unsigned long long samples, points, payloads, ambiguous, ms;
-
-    const char *error = strstr(answer, "\"error\":\"");
+    static const char *const keys[] = {"samples", "points", "payloads",
+                                       "ambiguous", "duration_ms"};
+    const struct jsonread_node *error = member(d, "error");
+    int64_t v[sizeof(keys) / sizeof(keys[0])];
 
     if (flushed)
         puts("everything received before this is delivered");
-    else if (error != NULL)
-        printf("not flushed: %.*s\n", (int)strcspn(error + 9, "\""), error + 9);
+    else if (error != NULL && error->type == JSONREAD_STRING)
+        printf("not flushed: %.*s\n", (int)error->n, error->text);
     else
         puts("not flushed");
-    if (sscanf(strchr(answer, ',') != NULL ? strchr(answer, ',') : "",
-               ",\"samples\":%llu,\"points\":%llu,\"payloads\":%llu,"
-               "\"ambiguous\":%llu,\"duration_ms\":%llu",
-               &samples, &points, &payloads, &ambiguous, &ms) == 5)
-        printf("samples %llu, points %llu, payloads %llu (ambiguous %llu), "
-               "%llu ms\n",
-               samples, points, payloads, ambiguous, ms);
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (jsonread_int(member(d, keys[i]), &v[i]) != 0)
+            return;
+    }
+    printf("samples %" PRId64 ", points %" PRId64 ", payloads %" PRId64
+           " (ambiguous %" PRId64 "), %" PRId64 " ms\n",
+           v[0], v[1], v[2], v[3], v[4]);
+}
+
+/* Begun, not waited for. Returns the exit status. */
+static int begin_flush(const struct request *rq)
+{
+    int fd = open_control(rq);
+    bool sent = fd >= 0 && send(fd, "flush\n", 6, MSG_NOSIGNAL) == 6;
+
+    if (fd >= 0)
+        close(fd);
+    return sent ? EXIT_OK : EXIT_FAILED;
 }
 
 int cmd_flush(int argc, char **argv)
 {
-    char answer[512] = "";
+    struct jsonread d;
+    struct buf answer;
     struct request rq;
     int rc = parse(&rq, argc, argv);
-    bool flushed;
+    bool flushed = false;
 
     if (rc != 0)
         return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
-    if (!rq.wait) { /* begun, not waited for */
-        int fd = open_control(&rq);
-        bool sent = fd >= 0 && send(fd, "flush\n", 6, MSG_NOSIGNAL) == 6;
-
-        if (fd >= 0)
-            close(fd);
-        return sent ? EXIT_OK : EXIT_FAILED;
+    if (!rq.wait)
+        return begin_flush(&rq);
+    if (ask_json(&rq, "flush\n", &answer, &d) == 0) {
+        flushed = is_true(&d, "flushed");
+        if (rq.json)
+            print_answer(&answer);
+        else
+            print_flush(&d, flushed);
     }
-    if (ask(&rq, "flush\n", rq.json ? stdout : NULL, answer, sizeof(answer)) <=
-        0)
-        return EXIT_FAILED;
-    flushed = strncmp(answer, "{\"flushed\":true", 15) == 0;
-    if (!rq.json)
-        print_flush(answer, flushed);
+    jsonread_fini(&d);
+    buf_fini(&answer);
     return flushed ? EXIT_OK : EXIT_FAILED;
 }
 
 int cmd_stop(int argc, char **argv)
 {
+    struct jsonread d;
+    struct buf answer;
     struct request rq;
     int rc = parse(&rq, argc, argv);
+    bool stops = false;
 
     if (rc != 0)
         return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
-    return ask(&rq, "stop\n", rq.json ? stdout : NULL, NULL, 0) > 0
-               ? EXIT_OK
-               : EXIT_FAILED;
+    if (ask_json(&rq, "stop\n", &answer, &d) == 0) {
+        stops = is_true(&d, "stopping");
+        if (rq.json)
+            print_answer(&answer);
+    }
+    jsonread_fini(&d);
+    buf_fini(&answer);
+    return stops ? EXIT_OK : EXIT_FAILED;
+}
+
+/* The number of upgrades that the agent has had, or -1 and says why. */
+static int64_t ask_upgrades(const struct request *rq)
+{
+    struct jsonread d;
+    struct buf answer;
+    int64_t n = -1;
+
+    if (ask_json(rq, "version\n", &answer, &d) == 0 &&
+        jsonread_int(member(&d, "upgrades"), &n) != 0)
+        fprintf(stderr, "%s: that agent knows no upgrade\n", rq->socket);
+    jsonread_fini(&d);
+    buf_fini(&answer);
+    return n;
 }
 
 /* The agent's process goes on as another image, so the answer may come from the new
  * one: the number tells it what the client already knew. */
 int cmd_upgrade(int argc, char **argv)
 {
-    char answer[512] = "";
     char line[32];
+    struct jsonread d;
+    struct buf answer;
     struct request rq;
-    unsigned n = 0;
-    const char *at;
+    int64_t n;
     int rc = parse(&rq, argc, argv);
-    bool upgraded;
+    bool upgraded = false;
 
     if (rc != 0)
         return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
-    if (ask(&rq, "version\n", NULL, answer, sizeof(answer)) <= 0)
+    n = ask_upgrades(&rq);
+    if (n < 0)
         return EXIT_FAILED;
-    at = strstr(answer, "\"upgrades\":");
-    if (at == NULL || sscanf(at, "\"upgrades\":%u", &n) != 1) {
-        fprintf(stderr, "%s: that agent knows no upgrade\n", rq.socket);
-        return EXIT_FAILED;
+    (void)snprintf(line, sizeof(line), "upgrade %" PRId64 "\n", n);
+    if (ask_json(&rq, line, &answer, &d) == 0) {
+        upgraded = is_true(&d, "upgraded");
+        if (!rq.json)
+            (void)fputs(upgraded ? "upgraded " : "not upgraded ", stdout);
+        print_answer(&answer);
     }
-    (void)snprintf(line, sizeof(line), "upgrade %u\n", n);
-    if (ask(&rq, line, rq.json ? stdout : NULL, answer, sizeof(answer)) <= 0)
-        return EXIT_FAILED;
-    upgraded = strncmp(answer, "{\"upgraded\":true", 16) == 0;
-    if (!rq.json)
-        (void)fputs(upgraded ? "upgraded " : "not upgraded ", stdout);
-    if (!rq.json)
-        (void)fputs(answer, stdout);
+    jsonread_fini(&d);
+    buf_fini(&answer);
     return upgraded ? EXIT_OK : EXIT_FAILED;
 }
