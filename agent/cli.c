@@ -129,10 +129,11 @@ static const char stop_help[] =
     "Stop a running agent as SIGTERM does.\n"
     "\n"
     "  --wait               return when it has ended\n" SOCKET_OPTION
-    "  --timeout SECONDS    longest wait for the answer\n"
+    "  --timeout SECONDS    longest wait for the answer, and for the end\n"
     "  -h, --help           this text\n"
     "\n"
-    "Exit status: 0; 1 no agent answers there; 2 usage.\n";
+    "Exit status: 0; 1 no agent answers there, or it did not end in time; 2\n"
+    "usage.\n";
 
 static const char upgrade_help[] =
     "Usage: retriever upgrade [--json] [--socket PATH]\n"

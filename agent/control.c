@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/base/contract.h"
@@ -111,6 +112,44 @@ static void send_answer(struct control_request *cl)
         close_client(cl);
 }
 
+/* The answer and @fd with it. Nothing was written on this connection yet, so that it
+ * fits without waiting; a client that gets none asks again. */
+static void send_with_fd(struct control_request *cl, int fd)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(fd))];
+    } u = {.header = {.cmsg_len = CMSG_LEN(sizeof(fd)),
+                      .cmsg_level = SOL_SOCKET,
+                      .cmsg_type = SCM_RIGHTS}};
+    struct iovec text = {.iov_base = cl->answer.data, .iov_len = cl->answer.n};
+    const struct msghdr m = {.msg_iov = &text,
+                             .msg_iovlen = 1,
+                             .msg_control = &u,
+                             .msg_controllen = sizeof(u)};
+    int to = -1;
+
+    memcpy(CMSG_DATA(&u.header), &fd, sizeof(fd));
+    if (uv_fileno((const uv_handle_t *)&cl->pipe, &to) == 0)
+        (void)sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    close_client(cl);
+}
+
+static void take_stop(struct control_request *cl, bool wait)
+{
+    struct control *c = cl->control;
+    int fd = wait ? c->ops.end_fd(c->arg) : -1;
+
+    c->ops.stop(c->arg);
+    (void)buf_puts(&cl->answer, "{\"stopping\":true}\n");
+    if (fd < 0) {
+        send_answer(cl);
+        return;
+    }
+    send_with_fd(cl, fd);
+    close(fd);
+}
+
 /* It is somebody else's turn. False: too many wait, which was answered. */
 static bool begin_waiting(struct control_request *cl, const char *what)
 {
@@ -165,6 +204,10 @@ static void take_request(struct control_request *cl, const char *line)
             c->ops.upgrade(c->arg, cl, n);
         return;
     }
+    if (strcmp(line, "stop") == 0 || strcmp(line, "stop wait") == 0) {
+        take_stop(cl, line[4] != '\0');
+        return;
+    }
     if (strcmp(line, "status") == 0) {
         c->ops.status(c->arg, false, &cl->answer);
     } else if (strcmp(line, "status json") == 0) {
@@ -173,9 +216,6 @@ static void take_request(struct control_request *cl, const char *line)
         c->ops.ebpf(c->arg, false, &cl->answer);
     } else if (strcmp(line, "ebpf json") == 0) {
         c->ops.ebpf(c->arg, true, &cl->answer);
-    } else if (strcmp(line, "stop") == 0) {
-        c->ops.stop(c->arg);
-        (void)buf_puts(&cl->answer, "{\"stopping\":true}\n");
     } else if (strcmp(line, "version") == 0) {
         c->ops.version(c->arg, &cl->answer);
     } else {

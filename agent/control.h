@@ -2,11 +2,14 @@
 /*
  * The control socket's server side: one request line, one answer, end.
  *
- *   status | status json | ebpf | ebpf json | flush | stop | version | upgrade N
+ *   status | status json | ebpf | ebpf json | flush | stop | stop wait | version |
+ *   upgrade N
  *
  * Answers are one line of JSON, or text for `status` and `ebpf`. A flush is answered when
  * everything received before it is delivered. `upgrade N` asks for an upgrade when
- * there were N so far: it may be repeated to whoever serves then.
+ * there were N so far: it may be repeated to whoever serves then. With the answer
+ * to `stop wait` comes a descriptor (SCM_RIGHTS) that is readable once the agent has
+ * ended: no connection tells that, as the sockets may stay with others.
  *
  * Thread:  the loop.
  * Memory:  one allocation with CONTROL_MAX_CLIENTS connections, further ones wait
@@ -51,6 +54,9 @@ struct control_ops {
     void (*version)(void *arg, struct buf *out);
     /** Ask for the stop of the agent. */
     void (*stop)(void *arg);
+    /** A descriptor that is readable once the agent has ended, the caller's to
+     *  close; < 0: there is none. */
+    int (*end_fd)(void *arg);
     uint32_t idle_ms; /* 0 = CONTROL_IDLE_MS */
 };
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "agent/base/buf.h"
+#include "agent/base/clock.h"
 #include "agent/cli.h"
 #include "agent/control.h"
 #include "agent/jsonread.h"
@@ -28,6 +30,12 @@ struct request {
     bool json;
     bool wait;
     unsigned timeout_s; /* 0 = none */
+    uint64_t until_ns;  /* CLOCK_MONOTONIC of its end */
+};
+
+struct answer {
+    struct buf text;
+    int end_fd; /* readable once the agent has ended; -1 = did not come */
 };
 
 /* Options of these commands; the table of cli.c documents them. Returns 0,
@@ -75,12 +83,27 @@ static int parse(struct request *rq, int argc, char **argv)
             return CLI_USAGE;
         }
     }
+    rq->until_ns =
+        clock_mono_ns(&clock_real) + rq->timeout_s * (uint64_t)CLOCK_NS_PER_S;
     if (optind < argc) {
         fprintf(stderr, "%s: unexpected argument %s; see retriever %s --help\n",
                 argv[0], argv[optind], argv[0]);
         return CLI_USAGE;
     }
     return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+static void answer_fini(struct answer *a)
+{
+    buf_fini(&a->text);
+    close_fd(&a->end_fd);
 }
 
 static int open_control(const struct request *rq)
@@ -113,19 +136,42 @@ static int open_control(const struct request *rq)
     return fd;
 }
 
+/* As recv(); a descriptor that comes along to *end_fd. */
+static ssize_t receive(int fd, char *to, size_t n, int *end_fd)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(*end_fd))];
+    } u;
+    struct iovec text = {.iov_base = to, .iov_len = n};
+    struct msghdr m = {.msg_iov = &text,
+                       .msg_iovlen = 1,
+                       .msg_control = &u,
+                       .msg_controllen = sizeof(u)};
+    ssize_t got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *c = got >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+    if (c == NULL || c->cmsg_level != SOL_SOCKET ||
+        c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(*end_fd)))
+        return got;
+    close_fd(end_fd);
+    memcpy(end_fd, CMSG_DATA(c), sizeof(*end_fd));
+    return got;
+}
+
 /* Append what comes on @fd to @to. Returns 0 at its end, or -1 and says why. */
-static int read_answer(const struct request *rq, int fd, struct buf *to)
+static int read_answer(const struct request *rq, int fd, struct answer *to)
 {
     char b[4096];
 
     for (;;) {
-        ssize_t got = read(fd, b, sizeof(b));
+        ssize_t got = receive(fd, b, sizeof(b), &to->end_fd);
 
         if (got < 0 && errno == EINTR)
             continue;
         if (got == 0 || (got < 0 && errno == ECONNRESET))
             return 0;
-        if (got < 0 || buf_append(to, b, (size_t)got) != 0) {
+        if (got < 0 || buf_append(&to->text, b, (size_t)got) != 0) {
             fprintf(stderr, "%s: %s\n", rq->socket,
                     got >= 0          ? "an answer longer than any"
                     : errno == EAGAIN ? "no answer within --timeout"
@@ -136,35 +182,36 @@ static int read_answer(const struct request *rq, int fd, struct buf *to)
 }
 
 /* Whole answers end with a line's end, and those in JSON hold no other. */
-static bool is_whole(const struct buf *answer)
+static bool is_whole(const struct answer *a)
 {
-    return answer->n > 0 && answer->data[answer->n - 1] == '\n';
+    return a->text.n > 0 && a->text.data[a->text.n - 1] == '\n';
 }
 
 /* What says that it answers nothing, from an agent that does not know @line. */
-static bool is_refusal(const struct buf *answer)
+static bool is_refusal(const struct answer *a)
 {
     static const char begin[] = "{\"error\":";
 
-    return answer->n >= sizeof(begin) - 1 &&
-           memcmp(answer->data, begin, sizeof(begin) - 1) == 0;
+    return a->text.n >= sizeof(begin) - 1 &&
+           memcmp(a->text.data, begin, sizeof(begin) - 1) == 0;
 }
 
 /* Send @line; the answer to @to, which is the caller's to fini in every case.
  * Returns 0, or -1 and says why. A worker that dies before it answered, or in the
  * middle, has a successor, which is asked again: every request may be repeated. */
-static int ask(const struct request *rq, const char *line, struct buf *to)
+static int ask(const struct request *rq, const char *line, struct answer *to)
 {
     size_t n = strlen(line);
     int rc = 0;
 
-    buf_init(to, CONTROL_MAX_ANSWER);
+    *to = (struct answer){.end_fd = -1};
+    buf_init(&to->text, CONTROL_MAX_ANSWER);
     for (int attempt = 0; attempt < MAX_ATTEMPTS && !is_whole(to); attempt++) {
         int fd = open_control(rq);
 
         if (fd < 0)
             return -1;
-        buf_clear(to);
+        buf_clear(&to->text);
         if (send(fd, line, n, MSG_NOSIGNAL) == (ssize_t)n)
             rc = read_answer(rq, fd, to);
         close(fd);
@@ -176,42 +223,42 @@ static int ask(const struct request *rq, const char *line, struct buf *to)
         return -1;
     }
     if (is_refusal(to)) {
-        fprintf(stderr, "%s: the agent refused: %.*s", rq->socket, (int)to->n,
-                to->data);
+        fprintf(stderr, "%s: the agent refused: %.*s", rq->socket,
+                (int)to->text.n, to->text.data);
         return -1;
     }
     return 0;
 }
 
-static void print_answer(const struct buf *answer)
+static void print_answer(const struct answer *a)
 {
-    (void)fwrite(answer->data, 1, answer->n, stdout);
+    (void)fwrite(a->text.data, 1, a->text.n, stdout);
 }
 
 /* Returns the exit status. */
 static int ask_and_print(const struct request *rq, const char *line)
 {
-    struct buf answer;
+    struct answer answer;
     int rc = ask(rq, line, &answer);
 
     if (rc == 0)
         print_answer(&answer);
-    buf_fini(&answer);
+    answer_fini(&answer);
     return rc == 0 ? EXIT_OK : EXIT_FAILED;
 }
 
 /* ask() for one object in JSON. Returns 0, @d the caller's to fini as @to is, or
  * -1 and says why. */
-static int ask_json(const struct request *rq, const char *line, struct buf *to,
-                    struct jsonread *d)
+static int ask_json(const struct request *rq, const char *line,
+                    struct answer *to, struct jsonread *d)
 {
     *d = (struct jsonread){0};
     if (ask(rq, line, to) != 0)
         return -1;
-    if (jsonread_parse(d, to->data, to->n, MAX_VALUES) == 0)
+    if (jsonread_parse(d, to->text.data, to->text.n, MAX_VALUES) == 0)
         return 0;
-    fprintf(stderr, "%s: the answer is no JSON: %.*s", rq->socket, (int)to->n,
-            to->data);
+    fprintf(stderr, "%s: the answer is no JSON: %.*s", rq->socket,
+            (int)to->text.n, to->text.data);
     return -1;
 }
 
@@ -299,7 +346,7 @@ static int begin_flush(const struct request *rq)
 int cmd_flush(int argc, char **argv)
 {
     struct jsonread d;
-    struct buf answer;
+    struct answer answer;
     struct request rq;
     int rc = parse(&rq, argc, argv);
     bool flushed = false;
@@ -316,27 +363,64 @@ int cmd_flush(int argc, char **argv)
             print_flush(&d, flushed);
     }
     jsonread_fini(&d);
-    buf_fini(&answer);
+    answer_fini(&answer);
     return flushed ? EXIT_OK : EXIT_FAILED;
+}
+
+static int left_ms(const struct request *rq)
+{
+    uint64_t now_ns = clock_mono_ns(&clock_real);
+
+    return now_ns < rq->until_ns ? (int)((rq->until_ns - now_ns) / 1000000) + 1
+                                 : 0;
+}
+
+/* Returns 0, or -1 and says why. */
+static int wait_for_end(const struct request *rq, int end_fd)
+{
+    struct pollfd p = {.fd = end_fd, .events = POLLIN};
+    int wait_ms = -1;
+    int rc;
+
+    if (end_fd < 0) {
+        fprintf(stderr,
+                "%s: it stops, but cannot tell when it has ended: that takes "
+                "pidfd_open(2)\n",
+                rq->socket);
+        return -1;
+    }
+    do {
+        if (rq->timeout_s > 0)
+            wait_ms = left_ms(rq);
+        rc = poll(&p, 1, wait_ms);
+    } while (rc < 0 && errno == EINTR);
+    if (rc > 0)
+        return 0;
+    fprintf(stderr, "%s: %s\n", rq->socket,
+            rc == 0 ? "it stops, but did not end within --timeout"
+                    : strerror(errno));
+    return -1;
 }
 
 int cmd_stop(int argc, char **argv)
 {
     struct jsonread d;
-    struct buf answer;
+    struct answer answer;
     struct request rq;
     int rc = parse(&rq, argc, argv);
     bool stops = false;
 
     if (rc != 0)
         return rc == CLI_HELP ? EXIT_OK : EXIT_USAGE;
-    if (ask_json(&rq, "stop\n", &answer, &d) == 0) {
+    if (ask_json(&rq, rq.wait ? "stop wait\n" : "stop\n", &answer, &d) == 0) {
         stops = is_true(&d, "stopping");
+        if (stops && rq.wait)
+            stops = wait_for_end(&rq, answer.end_fd) == 0;
         if (rq.json)
             print_answer(&answer);
     }
     jsonread_fini(&d);
-    buf_fini(&answer);
+    answer_fini(&answer);
     return stops ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -344,14 +428,14 @@ int cmd_stop(int argc, char **argv)
 static int64_t ask_upgrades(const struct request *rq)
 {
     struct jsonread d;
-    struct buf answer;
+    struct answer answer;
     int64_t n = -1;
 
     if (ask_json(rq, "version\n", &answer, &d) == 0 &&
         jsonread_int(member(&d, "upgrades"), &n) != 0)
         fprintf(stderr, "%s: that agent knows no upgrade\n", rq->socket);
     jsonread_fini(&d);
-    buf_fini(&answer);
+    answer_fini(&answer);
     return n;
 }
 
@@ -361,7 +445,7 @@ int cmd_upgrade(int argc, char **argv)
 {
     char line[32];
     struct jsonread d;
-    struct buf answer;
+    struct answer answer;
     struct request rq;
     int64_t n;
     int rc = parse(&rq, argc, argv);
@@ -380,6 +464,6 @@ int cmd_upgrade(int argc, char **argv)
         print_answer(&answer);
     }
     jsonread_fini(&d);
-    buf_fini(&answer);
+    answer_fini(&answer);
     return upgraded ? EXIT_OK : EXIT_FAILED;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -211,6 +212,15 @@ static void on_control_stop(void *arg)
 
     atomic_store(&w->env->sup->command_stop, 1);
     worker_ring_keeper(w);
+}
+
+/* The keeper ends last; without it, this process. */
+static int on_control_end_fd(void *arg)
+{
+    const struct worker *w = arg;
+    pid_t last = w->keeper_is_gone ? getpid() : w->env->sup->keeper_pid;
+
+    return (int)syscall(SYS_pidfd_open, last, 0U);
 }
 
 /* ---- Orders of the keeper ----------------------------------------------- */
@@ -551,6 +561,7 @@ static void start_beside(struct worker *w)
         .upgrade = on_control_upgrade,
         .left = on_control_left,
         .stop = on_control_stop,
+        .end_fd = on_control_end_fd,
         .version = on_control_version,
     };
     const struct worker_env *env = w->env;

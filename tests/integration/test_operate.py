@@ -54,6 +54,26 @@ class Operate(Case):
         self.assertEqual(receipt["reason"], "command")
         self.assert_all_delivered(receipt)
 
+    def test_stop_waits_for_the_end(self):
+        for keeper in ("on", "off"):
+            intake = self.intake()
+            agent = self.agent(intake, env={"DD_KEEPER": keeper})
+            Uds(agent.uds).send("a:1|c")
+            r = agent.client("stop", "--wait", "--timeout", "60")
+            self.assertEqual((r.returncode, r.stderr), (0, b""))
+            self.assertEqual(agent.proc.poll(), 0)  # now, and not soon
+            self.assert_all_delivered(agent.receipt())
+
+    def test_a_wait_for_the_end_has_an_end(self):
+        intake = self.intake()
+        agent = self.agent(intake, env={"DD_STOP_LINGER_MS": "60000",
+                                        "DD_STOP_QUIET_MS": "0",
+                                        "DD_STOP_TIMEOUT": "120"})
+        r = agent.client("stop", "--wait", "--timeout", "1")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(b"did not end within --timeout", r.stderr)
+        self.assertIsNone(agent.proc.poll())
+
     def test_a_storm_of_flushes_runs_not_ahead_of_the_clock(self):
         """Each flush takes a second of its own: beyond five minutes ahead they
         are declined, and what is open waits for its bucket's end."""

@@ -29,6 +29,7 @@ struct fixture {
     int listener;
     struct control_request *owed[CONTROL_MAX_CLIENTS];
     int n_flush, n_left, n_stop, n_closed;
+    int end_fd; /* -1 = none */
     uint32_t upgrade_n;
     size_t n_status; /* bytes of a status */
 };
@@ -88,6 +89,13 @@ static void on_stop(void *arg)
     f->n_stop++;
 }
 
+static int on_end_fd(void *arg)
+{
+    struct fixture *f = arg;
+
+    return f->end_fd < 0 ? -ENOSYS : dup(f->end_fd);
+}
+
 static void on_closed(void *arg)
 {
     struct fixture *f = arg;
@@ -104,9 +112,11 @@ static void begin_idle(struct fixture *f, uint32_t idle_ms)
                                     .version = on_version,
                                     .left = on_left,
                                     .stop = on_stop,
+                                    .end_fd = on_end_fd,
                                     .idle_ms = idle_ms};
 
     memset(f, 0, sizeof(*f));
+    f->end_fd = -1;
     assert_int_equal(uv_loop_init(&f->loop), 0);
     f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     f->addr.sun_family = AF_UNIX;
@@ -239,6 +249,62 @@ static void each_request_gets_its_answer(void **state)
     assert_answer(&f, client(&f, "reboot\n"),
                   "{\"error\":\"unknown request\"}\n");
     assert_answer(&f, client(&f, "\n"), "{\"error\":\"unknown request\"}\n");
+    end(&f);
+}
+
+/* The descriptor that came with the answer to @fd's `stop wait`; -1 = none. */
+static int take_end_fd(struct fixture *f, int fd)
+{
+    static const char expected[] = "{\"stopping\":true}\n";
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } u;
+    char text[64] = "";
+    struct iovec v = {.iov_base = text, .iov_len = sizeof(text) - 1};
+    struct msghdr m = {.msg_iov = &v,
+                       .msg_iovlen = 1,
+                       .msg_control = &u,
+                       .msg_controllen = sizeof(u)};
+    const struct cmsghdr *c;
+    int end_fd = -1;
+
+    while (recvmsg(fd, &m, 0) < 0) {
+        assert_int_equal(errno, EAGAIN);
+        turn(f);
+    }
+    assert_string_equal(text, expected);
+    c = CMSG_FIRSTHDR(&m);
+    if (c != NULL)
+        memcpy(&end_fd, CMSG_DATA(c), sizeof(end_fd));
+    assert_closed(f, fd);
+    return end_fd;
+}
+
+static void who_waits_for_the_end_gets_a_descriptor(void **state)
+{
+    struct fixture f;
+    int ends[2];
+    int fd;
+    char c;
+
+    (void)state;
+    begin(&f);
+    assert_int_equal(pipe(ends), 0);
+    f.end_fd = ends[0];
+    fd = take_end_fd(&f, client(&f, "stop wait\n"));
+    assert_int_equal(f.n_stop, 1);
+    assert_true(fd >= 0);
+    assert_int_equal(write(ends[1], "e", 1), 1);
+    assert_int_equal(read(fd, &c, 1), 1);
+    close(fd);
+    f.end_fd = -1; /* it stops all the same */
+    assert_int_equal(take_end_fd(&f, client(&f, "stop wait\n")), -1);
+    assert_int_equal(f.n_stop, 2);
+    f.end_fd = ends[0]; /* who does not wait gets none */
+    assert_int_equal(take_end_fd(&f, client(&f, "stop\n")), -1);
+    close(ends[0]);
+    close(ends[1]);
     end(&f);
 }
 
@@ -506,6 +572,7 @@ int main(void)
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_request_gets_its_answer),
+        cmocka_unit_test(who_waits_for_the_end_gets_a_descriptor),
         cmocka_unit_test(a_request_may_come_in_pieces),
         cmocka_unit_test(what_is_no_request_ends_the_connection),
         cmocka_unit_test(a_flush_is_answered_when_it_is_over),
