@@ -131,6 +131,14 @@ const char *check_socket_path(const char *text)
     return NULL;
 }
 
+const char *check_private_socket(const char *text)
+{
+    if (text[0] == '@')
+        return "has no file mode and would obey every user: give an absolute "
+               "path";
+    return check_socket_path(text);
+}
+
 /* The port behind the last colon, so that "[::]:8125" works. */
 static const char *check_host_port(const char *text)
 {

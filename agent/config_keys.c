@@ -640,7 +640,7 @@ static const struct config_key rows[] = {
     {.name = "control_socket",
      .type = KEY_STRING,
      .def = "",
-     .check = check_socket_path,
+     .check = check_private_socket,
      FIELD(control_socket),
      .def_note = "`run`: /run/retriever/control.sock where its folder is "
                  "this user's or can be made; `exec`: none",
