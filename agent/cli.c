@@ -3,7 +3,9 @@
 #include "agent/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -306,7 +308,7 @@ int cmd_version(int argc, char **argv)
         return EXIT_USAGE;
     }
     (void)printf("retriever %s\n", RETRIEVER_VERSION);
-    return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+    return EXIT_OK;
 }
 
 static int help_command(int argc, char **argv)
@@ -333,17 +335,35 @@ static int help_command(int argc, char **argv)
     return EXIT_USAGE;
 }
 
-int cli_main(int argc, char **argv)
+/* A standard descriptor that is closed would become the next socket, which then
+ * got our output. What is opened for reading alone refuses it. */
+static void hold_standard_fds(void)
 {
-    const struct command *c;
+    int fd;
 
-    if (argc < 2) {
-        (void)cli_help(NULL, stderr);
-        return EXIT_USAGE;
-    }
-    c = find(argv[1]);
-    if (c == NULL || !c->keeps_signals_blocked)
-        (void)sigprocmask(SIG_SETMASK, cli_original_mask(), NULL);
+    do {
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+/* Output that did not arrive is a failure of the command, whatever it did. */
+static int finish_output(const char *command, int status)
+{
+    bool failed = ferror(stdout) != 0;
+
+    errno = EIO; /* where an earlier write failed and the rest did not */
+    if (fflush(stdout) == 0 && !failed)
+        return status;
+    (void)fprintf(stderr, "retriever %s: writing to stdout: %s\n", command,
+                  strerror(errno));
+    return status == EXIT_OK ? EXIT_FAILED : status;
+}
+
+/* All but run and exec. @c: NULL when there is no command argv[1]. */
+static int run_short_command(const struct command *c, int argc, char **argv)
+{
     if (c != NULL)
         return c->run(argc - 1, argv + 1);
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
@@ -356,4 +376,20 @@ int cli_main(int argc, char **argv)
                   "--help\n",
                   argv[1]);
     return EXIT_USAGE;
+}
+
+int cli_main(int argc, char **argv)
+{
+    const struct command *c;
+
+    if (argc < 2) {
+        (void)cli_help(NULL, stderr);
+        return EXIT_USAGE;
+    }
+    c = find(argv[1]);
+    if (c != NULL && c->keeps_signals_blocked)
+        return c->run(argc - 1, argv + 1);
+    (void)sigprocmask(SIG_SETMASK, cli_original_mask(), NULL);
+    hold_standard_fds();
+    return finish_output(argv[1], run_short_command(c, argc, argv));
 }

@@ -53,7 +53,8 @@ char **cli_original_argv(void);
  *  -ENOENT when there is no such command (nothing printed). */
 int cli_help(const char *command, FILE *out);
 
-/** Dispatch. Returns the exit status. */
+/** Dispatch; except for run and exec, output that could not be written to stdout
+ *  makes success a failure. Returns the exit status. */
 int cli_main(int argc, char **argv);
 
 #define CLI_MAX_SETS 64

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands make of their arguments."""
+"""What the commands make of their arguments and of a standard output that takes
+nothing."""
+import socket
 import subprocess
 
 from harness import BINARY, Case
@@ -9,6 +11,44 @@ def shell(words):
     return subprocess.run(["sh", "-c", words, BINARY], text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=60)
+
+
+class Output(Case):
+    def assert_fails(self, words):
+        r = shell('"$0" ' + words)
+        self.assertEqual(r.returncode, 1, words)
+        self.assertRegex(r.stderr, r"retriever \S+: writing to stdout: ")
+
+    def test_what_cannot_be_written_is_a_failure(self):
+        agent = self.agent(self.intake())
+        for words in ("flush --wait --json", "status", "status --json",
+                      "ebpf status"):
+            self.assert_fails("%s --socket %s >/dev/full" % (
+                words, agent.control))
+        self.assert_fails("status --json --socket %s >&-" % agent.control)
+        self.assert_all_delivered(agent.stop())
+
+    def test_of_commands_that_need_no_agent(self):
+        for words in ("--help", "help send", "status --help", "version",
+                      "--version"):
+            self.assert_fails(words + " >/dev/full")
+            self.assert_fails(words + " >&-")
+
+    def test_what_a_closed_output_held_is_not_sent(self):
+        """A socket must not become the standard output that is closed."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.bind(("127.0.0.1", 0))
+            for out in (">/dev/full", ">&-"):
+                self.assert_fails("send --udp 127.0.0.1:%d a:1|c %s".replace(
+                    "|", "'|'") % (s.getsockname()[1], out))
+                self.assertEqual(s.recv(100), b"a:1|c")
+            with self.assertRaises(BlockingIOError):
+                s.recv(100, socket.MSG_DONTWAIT)
+
+    def test_exec_keeps_the_status_of_its_job(self):
+        r = shell('DD_API_KEY= DD_DOGSTATSD_PORT=0 "$0" exec -- sh -c "exit 7"'
+                  ' >/dev/full')
+        self.assertEqual(r.returncode, 7)
 
 
 class Arguments(Case):
