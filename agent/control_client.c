@@ -18,12 +18,14 @@
 
 #include "agent/base/buf.h"
 #include "agent/base/clock.h"
+#include "agent/base/num.h"
 #include "agent/cli.h"
 #include "agent/control.h"
 #include "agent/jsonread.h"
 
 #define MAX_ATTEMPTS 5 /* workers that die one after the other */
-#define MAX_VALUES 64  /* in an answer that is looked into */
+#define TIMEOUT_MAX_S 86400
+#define MAX_VALUES 64 /* in an answer that is looked into */
 
 struct request {
     const char *socket;
@@ -37,6 +39,19 @@ struct answer {
     struct buf text;
     int end_fd; /* readable once the agent has ended; -1 = did not come */
 };
+
+static int parse_timeout(const char *text, unsigned *timeout_s)
+{
+    uint64_t v;
+
+    if (num_parse_u64(text, &v) != 0 || v > TIMEOUT_MAX_S) {
+        fprintf(stderr, "--timeout: %s is not 0..%d seconds\n", text,
+                TIMEOUT_MAX_S);
+        return CLI_USAGE;
+    }
+    *timeout_s = (unsigned)v;
+    return 0;
+}
 
 /* Options of these commands; the table of cli.c documents them. Returns 0,
  * or CLI_HELP, or CLI_USAGE. */
@@ -55,8 +70,6 @@ static int parse(struct request *rq, int argc, char **argv)
     *rq = (struct request){.socket = cli_default_control_socket()};
     optind = 1;
     while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        char *end;
-
         switch (opt) {
         case 's':
             rq->socket = optarg;
@@ -68,13 +81,8 @@ static int parse(struct request *rq, int argc, char **argv)
             rq->wait = true;
             break;
         case 't':
-            errno = 0;
-            rq->timeout_s = (unsigned)strtoul(optarg, &end, 10);
-            if (errno != 0 || *end != '\0' || rq->timeout_s > 86400) {
-                fprintf(stderr, "--timeout: %s is not 0..86400 seconds\n",
-                        optarg);
+            if (parse_timeout(optarg, &rq->timeout_s) != 0)
                 return CLI_USAGE;
-            }
             break;
         case 'h':
             (void)cli_help(argv[0], stdout);

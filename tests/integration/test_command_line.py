@@ -52,6 +52,15 @@ class Output(Case):
 
 
 class Arguments(Case):
+    def test_a_timeout_has_bounds(self):
+        for value in ("", "-1", "4294967297", "86401", "1s", " 1", "+1",
+                      "-18446744073709551615"):
+            r = subprocess.run([BINARY, "status", "--socket", "/nonexistent/s",
+                                "--timeout", value], text=True,
+                               stderr=subprocess.PIPE)
+            self.assertEqual(r.returncode, 2, value)
+            self.assertIn("is not 0..86400 seconds", r.stderr)
+
     def test_a_control_socket_without_a_mode_is_refused(self):
         r = shell('DD_API_KEY=%s "$0" check --set control_socket=@name' %
                   ("0" * 32))
