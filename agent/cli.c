@@ -33,9 +33,11 @@ struct command {
     "DD_STOP_TIMEOUT).\n"
 
 #define SOCKET_OPTION                                                          \
-    "  --socket PATH        control socket of the agent; default:\n"           \
-    "                       $DD_CONTROL_SOCKET, else\n"                        \
-    "                       /run/retriever/control.sock\n"
+    "  --socket PATH        control socket of the agent; default: the one\n"   \
+    "                       that $DD_CONTROL_SOCKET or control_socket of\n"    \
+    "                       the configuration file names, else\n"              \
+    "                       " CLI_CONTROL_SOCKET "\n"                          \
+    "  -c FILE              configuration file, as for retriever run\n"
 
 static const char run_help[] =
     "Usage: retriever run [-c FILE] [--set KEY=VALUE]...\n"
@@ -81,7 +83,7 @@ static const char check_help[] =
     "run` would refuse.\n";
 
 static const char status_help[] =
-    "Usage: retriever status [--json] [--socket PATH]\n"
+    "Usage: retriever status [--json] [--socket PATH | -c FILE]\n"
     "\n"
     "Ask a running agent for its ledger: what was received, rejected, "
     "delivered,\n"
@@ -95,7 +97,7 @@ static const char status_help[] =
     "Exit status: 0; 1 no agent answers there; 2 usage.\n";
 
 static const char ebpf_help[] =
-    "Usage: retriever ebpf status [--json] [--socket PATH]\n"
+    "Usage: retriever ebpf status [--json] [--socket PATH | -c FILE]\n"
     "\n"
     "Ask a running agent for its kernel metrics: each feature, whether it is "
     "on,\n"
@@ -112,7 +114,7 @@ static const char ebpf_help[] =
     "Exit status: 0; 1 no agent answers there; 2 usage.\n";
 
 static const char flush_help[] =
-    "Usage: retriever flush [--wait] [--json] [--socket PATH]\n"
+    "Usage: retriever flush [--wait] [--json] [--socket PATH | -c FILE]\n"
     "\n"
     "Close and send the open bucket of a running agent now.\n"
     "\n"
@@ -126,7 +128,7 @@ static const char flush_help[] =
     "usage.\n";
 
 static const char stop_help[] =
-    "Usage: retriever stop [--wait] [--socket PATH]\n"
+    "Usage: retriever stop [--wait] [--socket PATH | -c FILE]\n"
     "\n"
     "Stop a running agent as SIGTERM does.\n"
     "\n"
@@ -138,7 +140,7 @@ static const char stop_help[] =
     "usage.\n";
 
 static const char upgrade_help[] =
-    "Usage: retriever upgrade [--json] [--socket PATH]\n"
+    "Usage: retriever upgrade [--json] [--socket PATH | -c FILE]\n"
     "\n"
     "Let a running agent go on as the program that lies where it was started\n"
     "from: a new version, or the same one with its configuration read anew.\n"
@@ -284,13 +286,6 @@ int cli_parse_config(struct cli_config *out, int argc, char **argv)
     }
     out->first = optind;
     return 0;
-}
-
-const char *cli_default_control_socket(void)
-{
-    const char *env = getenv("DD_CONTROL_SOCKET");
-
-    return env != NULL && env[0] != '\0' ? env : "/run/retriever/control.sock";
 }
 
 /* ---- Dispatch ----------------------------------------------------------- */

@@ -73,8 +73,7 @@ struct cli_config {
 enum cli_rc { CLI_HELP = 1, CLI_USAGE };
 int cli_parse_config(struct cli_config *out, int argc, char **argv);
 
-/** Default path of the client commands' --socket: DD_CONTROL_SOCKET, else
- *  /run/retriever/control.sock. */
-const char *cli_default_control_socket(void);
+/** Where the client commands ask when nothing names another socket. */
+#define CLI_CONTROL_SOCKET "/run/retriever/control.sock"
 
 #endif

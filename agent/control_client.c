@@ -27,8 +27,12 @@
 #define TIMEOUT_MAX_S 86400
 #define MAX_VALUES 64 /* in an answer that is looked into */
 
+#define SOCKET_MAX sizeof(((struct sockaddr_un *)0)->sun_path)
+
 struct request {
     const char *socket;
+    const char *config;          /* -c FILE; NULL = the standard places */
+    char configured[SOCKET_MAX]; /* where *socket may lie */
     bool json;
     bool wait;
     unsigned timeout_s; /* 0 = none */
@@ -53,6 +57,34 @@ static int parse_timeout(const char *text, unsigned *timeout_s)
     return 0;
 }
 
+/* Without --socket: the agent's, found as the agent finds it. A file that only its
+ * user may read is no fault of ours, unless it was named. */
+static int find_socket(struct request *rq)
+{
+    const struct config_sources src = {.file = rq->config, .env = environ};
+    struct config_report report;
+    struct config c;
+
+    if (rq->config != NULL && access(rq->config, R_OK) != 0) {
+        fprintf(stderr, "%s: %s\n", rq->config, strerror(errno));
+        return CLI_USAGE;
+    }
+    rq->socket = getenv("DD_CONTROL_SOCKET"); /* unchecked: never another's */
+    if (rq->socket != NULL && rq->socket[0] != '\0')
+        return 0;
+    rq->socket = CLI_CONTROL_SOCKET;
+    if (config_load(&c, &src, &report) != 0)
+        return 0;
+    if (config_is_set(&c, "control_socket") && c.control_socket[0] != '\0') {
+        (void)snprintf(rq->configured, sizeof(rq->configured), "%s",
+                       c.control_socket);
+        rq->socket = rq->configured;
+    }
+    config_report_fini(&report);
+    config_fini(&c);
+    return 0;
+}
+
 /* Options of these commands; the table of cli.c documents them. Returns 0,
  * or CLI_HELP, or CLI_USAGE. */
 static int parse(struct request *rq, int argc, char **argv)
@@ -67,12 +99,15 @@ static int parse(struct request *rq, int argc, char **argv)
     };
     int opt;
 
-    *rq = (struct request){.socket = cli_default_control_socket()};
+    *rq = (struct request){0};
     optind = 1;
-    while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
         switch (opt) {
         case 's':
             rq->socket = optarg;
+            break;
+        case 'c':
+            rq->config = optarg;
             break;
         case 'j':
             rq->json = true;
@@ -98,7 +133,7 @@ static int parse(struct request *rq, int argc, char **argv)
                 argv[0], argv[optind], argv[0]);
         return CLI_USAGE;
     }
-    return 0;
+    return rq->socket != NULL ? 0 : find_socket(rq);
 }
 
 static void close_fd(int *fd)

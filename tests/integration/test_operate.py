@@ -74,6 +74,28 @@ class Operate(Case):
         self.assertIn(b"did not end within --timeout", r.stderr)
         self.assertIsNone(agent.proc.poll())
 
+    def test_clients_find_the_socket_in_the_configuration(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            path = os.path.join(tmp, "r.yaml")
+            with open(path, "w") as f:
+                f.write("control_socket: %s/c.sock\n" % tmp)
+            agent = self.agent(self.intake(), args=["-c", path],
+                               env={"DD_CONTROL_SOCKET": None})
+            agent.err.wait_for(r"listening.*/c\.sock")
+            env = {k: v for k, v in os.environ.items()
+                   if not k.startswith("DD_")}
+
+            def stop(**extra):
+                return subprocess.run([BINARY, "stop", "-c", path],
+                                      env={**env, **extra},
+                                      stderr=subprocess.DEVNULL).returncode
+
+            self.assertEqual(stop(DD_CONTROL_SOCKET="/nonexistent/s"), 1)
+            self.assertEqual(stop(), 0)
+            self.assertEqual(agent.wait(20), 0)
+            os.unlink(path)
+            self.assertEqual(stop(), 2)
+
     def test_a_storm_of_flushes_runs_not_ahead_of_the_clock(self):
         """Each flush takes a second of its own: beyond five minutes ahead they
         are declined, and what is open waits for its bucket's end."""
