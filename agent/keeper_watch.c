@@ -326,8 +326,11 @@ static void on_run_signal(struct keeper *k, const struct signalfd_siginfo *si)
         else
             begin_stop(k, STOP_SIGINT);
         break;
-    case SIGHUP: /* the terminal is gone; from kill it means nothing here */
-        if (si->ssi_code == SI_KERNEL && !is_ignored(SIGHUP))
+    case SIGHUP: /* the terminal is gone, or somebody expects a reload */
+        if (si->ssi_code != SI_KERNEL)
+            log_info(MODULE, "SIGHUP is ignored; `retriever upgrade` reads the "
+                             "configuration anew");
+        else if (!is_ignored(SIGHUP))
             begin_stop(k, STOP_SIGTERM);
         break;
     case SIGUSR1:

@@ -44,6 +44,12 @@ class Operate(Case):
         agent.err.wait_for(r'status \{.*"delivered":1')
         agent.stop()
 
+    def test_sighup_is_answered_by_a_line_in_the_log(self):
+        agent = self.agent(self.intake())
+        agent.proc.send_signal(signal.SIGHUP)
+        agent.err.wait_for("SIGHUP is ignored; `retriever upgrade`")
+        self.assert_all_delivered(agent.stop())
+
     def test_stop_command(self):
         intake = self.intake()
         agent = self.agent(intake)
