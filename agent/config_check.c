@@ -140,7 +140,7 @@ const char *check_private_socket(const char *text)
 }
 
 /* The port behind the last colon, so that "[::]:8125" works. */
-static const char *check_host_port(const char *text)
+const char *check_host_port(const char *text)
 {
     const char *colon = strrchr(text, ':');
     uint64_t port;

@@ -27,6 +27,7 @@ const char *check_absolute(const char *text);
 const char *check_socket_path(const char *text);
 /** A socket that the mode of its file keeps for its user: no abstract one. */
 const char *check_private_socket(const char *text);
+const char *check_host_port(const char *text);
 const char *check_socket_url(const char *text);
 const char *check_user(const char *text);
 const char *check_eol(const char *text);

@@ -58,11 +58,11 @@ static void on_signal(int signal)
     stopped = 1;
 }
 
-static int connect_to(const struct options *o)
+static int connect_to(const struct options *o, const char **why)
 {
     switch (o->transport) {
     case SEND_UDP:
-        return send_connect_udp(o->to);
+        return send_connect_udp(o->to, why);
     case SEND_UDS:
         return send_connect_unix(o->to, SOCK_DGRAM);
     case SEND_STREAM:
@@ -317,16 +317,18 @@ static int run(struct sender *s)
     double start;
     int error = 0;
     socklen_t n = sizeof(error);
+    const char *why = NULL;
     int rc = prepare(s);
 
     if (rc != 0)
         return rc;
-    s->fd = connect_to(&s->o);
+    s->fd = connect_to(&s->o, &why);
     if (s->fd < 0) {
-        (void)fprintf(stderr,
-                      "retriever send: %s: %s; is the agent running, and does "
-                      "it listen there?\n",
-                      s->o.to, strerror(-s->fd));
+        (void)fprintf(stderr, "retriever send: %s: %s%s\n", s->o.to,
+                      why != NULL ? why : strerror(-s->fd),
+                      why != NULL ? ""
+                                  : "; is the agent running, and does it "
+                                    "listen there?");
         return 1;
     }
     (void)sigaction(SIGINT, &sa, NULL);
@@ -463,7 +465,7 @@ static int parse_option(struct options *o, int opt)
     case OPT_STREAM:
         o->transport = (enum transport)(opt - OPT_UDP);
         o->to = optarg;
-        return 0;
+        return opt == OPT_UDP && !send_connect_is_udp(optarg) ? -EINVAL : 0;
     case OPT_PACK:
         rc = parse_u64(optarg, 10000, &v);
         o->n_pack = (unsigned)v;
@@ -515,9 +517,12 @@ static int parse_arguments(struct options *o, int argc, char **argv)
             return 3;
         if (parse_option(o, opt) != 0) {
             (void)fprintf(stderr,
-                          "retriever send: --%s: %s is no such value; "
-                          "see retriever send --help\n",
-                          long_options[index].name, optarg);
+                          "retriever send: --%s: %s is no %s; see retriever "
+                          "send --help\n",
+                          long_options[index].name, optarg,
+                          opt == OPT_UDP ? "HOST:PORT with a port from 1 to "
+                                           "65535"
+                                         : "such value");
             return 3;
         }
     }

@@ -9,18 +9,29 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-int send_connect_udp(const char *to)
+#include "agent/base/contract.h"
+#include "agent/config_check.h"
+
+#define HOST_MAX 256
+
+bool send_connect_is_udp(const char *to)
+{
+    const char *colon = strrchr(to, ':');
+
+    return check_host_port(to) == NULL && colon != to && colon - to < HOST_MAX;
+}
+
+int send_connect_udp(const char *to, const char **why)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_DGRAM};
     struct addrinfo *list = NULL;
     const char *colon = strrchr(to, ':');
-    char host[256];
+    char host[HOST_MAX];
     size_t n;
     int fd = -1;
     int rc;
 
-    if (colon == NULL || (size_t)(colon - to) >= sizeof(host))
-        return -EINVAL;
+    REQUIRE(send_connect_is_udp(to));
     n = (size_t)(colon - to);
     memcpy(host, to, n);
     host[n] = '\0';
@@ -28,8 +39,11 @@ int send_connect_udp(const char *to)
         host[n - 1] = '\0';
         memmove(host, host + 1, n - 1);
     }
-    if (getaddrinfo(host, colon + 1, &hints, &list) != 0)
+    rc = getaddrinfo(host, colon + 1, &hints, &list);
+    if (rc != 0) {
+        *why = gai_strerror(rc);
         return -EHOSTUNREACH;
+    }
     rc = -EHOSTUNREACH;
     for (struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
         fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, 0);

@@ -61,6 +61,23 @@ class Arguments(Case):
             self.assertEqual(r.returncode, 2, value)
             self.assertIn("is not 0..86400 seconds", r.stderr)
 
+    def test_send_says_what_is_wrong_with_its_address(self):
+        def send(to):
+            return subprocess.run([BINARY, "send", "--udp", to, "a:1|c"],
+                                  text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE)
+
+        for to in ("foo", "127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:",
+                   ":8125", "127.0.0.1:x", "127.0.0.1:-1", "::1",
+                   "h" * 300 + ":1"):
+            r = send(to)
+            self.assertEqual((r.returncode, r.stdout), (2, ""), to)
+            self.assertIn("HOST:PORT with a port from 1 to 65535", r.stderr)
+        r = send("no..name:8125")
+        self.assertEqual((r.returncode, r.stdout), (1, ""))
+        self.assertNotIn("agent", r.stderr)
+        self.assertNotIn("No route to host", r.stderr)
+
     def test_a_control_socket_without_a_mode_is_refused(self):
         r = shell('DD_API_KEY=%s "$0" check --set control_socket=@name' %
                   ("0" * 32))
