@@ -326,7 +326,8 @@ static void open_one(struct kernel *k, uint32_t i,
               (clock_mono_ns(&clock_real) - from_ns) / 1000);
     if (rc == LOADER_REFUSED && cause.why[0] == '\0')
         cause = *no_ring;
-    if (cause.why[0] != '\0' && cause.reason[0] == '\0') {
+    if (cause.why[0] != '\0' && cause.reason[0] == '\0' &&
+        cause.remedy[0] == '\0') {
         /* A fallback without the ring: what would help is the same. */
         memcpy(cause.reason, no_ring->reason, sizeof(cause.reason));
         memcpy(cause.remedy, no_ring->remedy, sizeof(cause.remedy));

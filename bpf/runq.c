@@ -80,6 +80,7 @@ static int use_hierarchy(struct runq *q, struct loader_cause *cause)
     (void)snprintf(cause->remedy, sizeof(cause->remedy),
                    "ebpf.runq.hierarchy: auto, %s",
                    cgroups_present(q->cgroups, present, sizeof(present)));
+    (void)snprintf(cause->reason, sizeof(cause->reason), "refused");
     return LOADER_REFUSED;
 }
 

@@ -152,6 +152,22 @@ class Values(KernelCase):
             intake.kill()
 
 
+class Rows(KernelCase):
+    """What `ebpf status` and the line in the log say of each feature."""
+
+    def test_a_wrong_hierarchy_names_those_that_exist(self):
+        agent = self.kernel_agent(self.intake(), env={
+            "DD_EBPF_RUNQ_HIERARCHY": "nonsense"})
+        row = self.features(agent)["runq"]
+        self.assertEqual(row["state"], "off")
+        self.assertEqual(row["why"], "there is no hierarchy nonsense")
+        self.assertRegex(row["remedy"], r"^ebpf\.runq\.hierarchy: auto, \w")
+        self.assertEqual(row["reason"], "refused")
+        self.assertIn("-> " + row["remedy"],
+                      agent.client("ebpf", "status").stdout.decode())
+        self.assert_all_delivered(agent.stop())
+
+
 class Families(KernelCase):
     # Idle, then work, then idle; a child ends with 3. No line is printed before the
     # features are on, which the job is told by a file.
