@@ -312,6 +312,24 @@ static void open_ring(struct kernel *k, struct feature_env *env,
     kernel_link_give_ring(&k->link, &k->ring.ring, k->opts.max_delay_ms);
 }
 
+/* What a feature leaves out, as it is the same for many. */
+static void complete(struct loader_cause *cause, const struct feature *f,
+                     int rc, const struct loader_cause *no_ring)
+{
+    if (cause->why[0] == '\0' &&
+        (rc == LOADER_REFUSED || cause->left[0] != '\0')) {
+        struct loader_cause ring = *no_ring;
+
+        memcpy(ring.left, cause->left, sizeof(ring.left));
+        *cause = ring;
+    }
+    if (strcmp(cause->reason, LOADER_DISABLED) == 0 && cause->remedy[0] == '\0')
+        (void)snprintf(cause->remedy, sizeof(cause->remedy),
+                       "set ebpf.%s.enabled: auto", f->name);
+    if (rc < 0)
+        loader_explain(cause, "it was not opened", rc);
+}
+
 static void open_one(struct kernel *k, uint32_t i,
                      const struct feature_env *env,
                      const struct loader_cause *no_ring)
@@ -324,16 +342,7 @@ static void open_one(struct kernel *k, uint32_t i,
     log_debug(MODULE, "feature=%s was %s took_us=%" PRIu64, f->name,
               rc == 0 ? "opened" : "refused",
               (clock_mono_ns(&clock_real) - from_ns) / 1000);
-    if (rc == LOADER_REFUSED && cause.why[0] == '\0')
-        cause = *no_ring;
-    if (cause.why[0] != '\0' && cause.reason[0] == '\0' &&
-        cause.remedy[0] == '\0') {
-        /* A fallback without the ring: what would help is the same. */
-        memcpy(cause.reason, no_ring->reason, sizeof(cause.reason));
-        memcpy(cause.remedy, no_ring->remedy, sizeof(cause.remedy));
-    }
-    if (rc < 0)
-        loader_explain(&cause, "it was not opened", rc);
+    complete(&cause, f, rc, no_ring);
     (void)pthread_mutex_lock(&k->lock);
     k->rows[i].cause = cause;
     k->rows[i].on = rc == 0;

@@ -69,8 +69,8 @@ bool kernel_reached(const struct kernel *k);
 struct kernel_feature {
     const char *name, *what;
     bool on;
-    bool opening; /* not known yet */
-    struct loader_cause cause;
+    bool opening;              /* not known yet */
+    struct loader_cause cause; /* on, and still a reason: it is reduced */
 };
 
 struct kernel_status {

@@ -2,6 +2,7 @@
 #include "agent/kernel_report.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "agent/base/json.h"
 #include "bpf/loader.h"
@@ -19,11 +20,23 @@ static const char *mode_name(enum ebpf_mode mode)
     return "?";
 }
 
-static const char *state_name(const struct kernel_feature *f)
+enum state { OPENING, ON, REDUCED, OFF, DISABLED, N_STATES };
+
+static enum state state_of(const struct kernel_feature *f)
 {
     if (f->opening)
-        return "opening";
-    return f->on ? "on" : "off";
+        return OPENING;
+    if (f->on)
+        return f->cause.why[0] == '\0' ? ON : REDUCED;
+    return strcmp(f->cause.reason, LOADER_DISABLED) == 0 ? DISABLED : OFF;
+}
+
+static const char *state_name(const struct kernel_feature *f)
+{
+    static const char *const names[N_STATES] = {"opening", "on", "reduced",
+                                                "off", "off"};
+
+    return names[state_of(f)];
 }
 
 static void write_json(const struct kernel_status *s, enum ebpf_mode mode,
@@ -49,6 +62,7 @@ static void write_json(const struct kernel_status *s, enum ebpf_mode mode,
         json_member_str(&j, "state", state_name(f));
         json_member_str(&j, "reason", f->cause.reason);
         json_member_str(&j, "why", f->cause.why);
+        json_member_str(&j, "left", f->cause.left);
         json_member_str(&j, "remedy", f->cause.remedy);
         json_end(&j);
     }
@@ -69,6 +83,8 @@ static void write_why(const struct loader_cause *cause, struct buf *out)
 {
     if (cause->why[0] != '\0')
         (void)buf_printf(out, "             %s\n", cause->why);
+    if (cause->left[0] != '\0')
+        (void)buf_printf(out, "             left: %s\n", cause->left);
     if (cause->remedy[0] != '\0')
         (void)buf_printf(out, "             -> %s\n", cause->remedy);
 }

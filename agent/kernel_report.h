@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `retriever ebpf status`: what of the kernel side is on, what is off, why, and what
- * would switch it on; for people and for programs.
+ * `retriever ebpf status`: what of the kernel side is on, reduced (it runs, with
+ * something missing) or off, why, and what would help; for people and for programs.
  *
  * Thread:  the loop.
  * Memory:  the text goes to the caller's buffer.

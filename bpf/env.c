@@ -612,11 +612,8 @@ static int open_probes(struct env *e, const struct feature_env *env,
     };
     int rc;
 
-    if (env->events_fd < 0) {
-        (void)snprintf(cause->why, sizeof(cause->why),
-                       "there is no ring for events: only looks are left");
+    if (env->events_fd < 0)
         return LOADER_REFUSED; /* the ring's cause says why */
-    }
     for (uint32_t i = 0; i < e->opts.watch.n; i++)
         memcpy(o.config.names[i], e->opts.watch.v[i].name, ENV_NAME_BYTES);
     rc = attach_create(&e->attach, &o, env->types_path, cause);
@@ -672,6 +669,9 @@ static int open_all(void **self, const struct feature_env *env,
     if (rc == LOADER_REFUSED && e->opts.live) {
         stop(e); /* looking at processes is left */
         rescan(e, clock_mono_ns(&clock_real));
+        (void)snprintf(cause->left, sizeof(cause->left),
+                       "who sends is looked at every ebpf.env.rescan_s; other "
+                       "users' processes with CAP_SYS_PTRACE");
         rc = 0;
     }
     if (rc != 0) {

@@ -50,8 +50,8 @@ struct feature {
                                it has them; the thread gives up all others */
     /** Load and attach. Returns 0 (*self is set), LOADER_REFUSED (@cause filled;
      *  it may have switched to a fallback instead: then 0, and @cause says what is
-     *  missing) or -errno. @cause comes empty; left so, a refusal is that of the
-     *  ring that events_fd lacks. */
+     *  missing, and what is left) or -errno. @cause comes empty; without a why, a refusal or a
+     *  fallback is for want of the ring that events_fd lacks. */
     int (*open)(void **self, const struct feature_env *env,
                 struct loader_cause *cause);
     /** A record of the ring, whole and of the length of its type. NULL: none. */

@@ -33,10 +33,11 @@ enum loader_rc {
     LOADER_REFUSED = 1 /* the kernel will not; the cause says why */
 };
 
-/** Why something is off and what would switch it on; "" = nothing to say. */
+/** Why something is off, or not whole, and what would help; "" = nothing to say. */
 struct loader_cause {
     char why[160];
     char remedy[160];
+    char left[120];  /* what there is all the same */
     char reason[24]; /* the same as one word, for a tag */
 };
 

@@ -84,6 +84,18 @@ static int use_hierarchy(struct runq *q, struct loader_cause *cause)
     return LOADER_REFUSED;
 }
 
+/* Returns 0 or -errno: @cause stays that of the refusal. */
+static int fall_back(struct runq *q, struct loader_cause *cause)
+{
+    int rc = schedstat_open(&q->schedstat, q->cgroups);
+
+    if (rc == 0)
+        (void)snprintf(cause->left, sizeof(cause->left),
+                       "waits and throttling of the agent's own container, "
+                       "from schedstat: no cause, no neighbor");
+    return rc;
+}
+
 static int open_any(void **self, const struct feature_env *env,
                     struct loader_cause *cause)
 {
@@ -109,7 +121,7 @@ static int open_any(void **self, const struct feature_env *env,
     rc = runq_report_create(&q->report, &q->opts, q->cgroups);
     if (rc == 0)
         rc = start(q, env, cause);
-    if (rc == LOADER_REFUSED && schedstat_open(&q->schedstat, q->cgroups) == 0)
+    if (rc == LOADER_REFUSED && fall_back(q, cause) == 0)
         rc = 0;
     if (rc != 0)
         goto out;

@@ -41,6 +41,10 @@ class KernelCase(harness.Case):
             harness.refuse("this build has no kernel programs")
         return found
 
+    def opened(self, agent):
+        return all(f["state"] != "opening"
+                   for f in self.ebpf(agent)["features"])
+
     def nobody(self):
         """The binary as a user without privilege, and a folder that is his."""
         tmp = tempfile.mkdtemp(prefix="rt-nobody-")
@@ -105,10 +109,6 @@ class Values(KernelCase):
                 pass  # closed meanwhile
         return n
 
-    def opened(self, agent):
-        return all(f["state"] != "opening"
-                   for f in self.ebpf(agent)["features"])
-
     def test_killed_workers_leave_nothing_behind(self):
         """What the worker opens the keeper has open as well, and closes."""
         intake = self.intake()
@@ -165,6 +165,19 @@ class Rows(KernelCase):
         self.assertEqual(row["reason"], "refused")
         self.assertIn("-> " + row["remedy"],
                       agent.client("ebpf", "status").stdout.decode())
+        self.assert_all_delivered(agent.stop())
+
+    def test_what_a_setting_switched_off_names_the_setting(self):
+        names = ("runq", "activity", "env")
+        agent = self.kernel_agent(self.intake(), env={
+            "DD_EBPF_%s_ENABLED" % name.upper(): "false" for name in names})
+        rows = self.features(agent)
+        for name in names:
+            if name in rows:
+                self.assertEqual(rows[name]["state"], "off")
+                self.assertEqual(rows[name]["reason"], "disabled")
+                self.assertEqual(rows[name]["remedy"],
+                                 "set ebpf.%s.enabled: auto" % name)
         self.assert_all_delivered(agent.stop())
 
 
@@ -329,8 +342,9 @@ class Privileges(KernelCase):
 
     def check(self, agent, reader=0):
         features = self.features(agent)
-        self.assertEqual({n: f["state"] for n, f in features.items()
-                          if f["state"] != "on"}, {})
+        whole = {"on"} if self.have >> 19 & 1 else {"on", "reduced"}
+        self.assertEqual({n: f["why"] for n, f in features.items()
+                          if f["state"] not in whole}, {})
         found = harness.eventually(
             lambda: (lambda t: t if t["kernel"] != self.have else None)(
                 self.threads(agent)), what="a kernel thread with less")
@@ -348,9 +362,7 @@ class Privileges(KernelCase):
             os.kill(agent.worker_pid(), signal.SIGKILL)
             eventually(lambda: agent.status()["worker_deaths"] == 1,
                        what="a successor")
-            eventually(lambda: all(f["state"] == "on" for f in
-                                   self.features(agent).values()),
-                       what="open features")
+            eventually(lambda: self.opened(agent), what="open features")
             self.check(agent)
             with open("/proc/%d/status" % agent.proc.pid) as f:
                 self.assertIn("CapEff:\t%016x" % self.have, f.read())
@@ -411,6 +423,11 @@ class Refusals(KernelCase):
                 self.assertNotEqual(f["why"], "")
                 self.assertNotEqual(f["remedy"], "")
                 self.assertIn(f["remedy"], text)
+            if f["state"] == "reduced":
+                self.assertNotEqual(f["left"], "")
+                self.assertIn("left: " + f["left"], text)
+                self.assertIn("CAP_BPF", f["remedy"])
+        self.assertEqual(self.features(agent)["runq"]["state"], "reduced")
         client = Uds(agent.uds)
         for _ in range(500):
             client.send("a:1|c")

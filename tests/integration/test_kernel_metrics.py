@@ -143,7 +143,7 @@ class Scenario(test_kernel.KernelCase):
         if need:
             rows = self.features(agent)
             for name in need:
-                if rows[name]["state"] != "on":
+                if rows[name]["state"] == "off":
                     refuse("%s is off: %s" % (name, rows[name]["why"]))
         return agent, intake
 

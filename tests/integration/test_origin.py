@@ -37,7 +37,7 @@ class Origin(Case):
                                         "DD_DOGSTATSD_TAP": tap,
                                         "DD_FLUSH_DELAY_MS": "0"})
         rows = eventually(lambda: self.features(agent), what="features")
-        if rows["env"]["state"] != "on":
+        if rows["env"]["state"] == "off":
             refuse("env is off: %s" % rows["env"].get("why"))
         if tap != "off":
             self.assertTrue(agent.wait_for_tap())

@@ -93,6 +93,39 @@ static int failed_open(void **self, const struct feature_env *env,
     return -ENOMEM;
 }
 
+/* On, by a way that gives less. */
+static int reduced_open(void **self, const struct feature_env *env,
+                        struct loader_cause *cause)
+{
+    (void)self;
+    (void)env;
+    loader_explain(cause, "the test refused the better way", EPERM);
+    (void)snprintf(cause->left, sizeof(cause->left), "the worse way");
+    return 0;
+}
+
+static int disabled_open(void **self, const struct feature_env *env,
+                         struct loader_cause *cause)
+{
+    (void)self;
+    (void)env;
+    (void)snprintf(cause->why, sizeof(cause->why), "the test disabled it");
+    (void)snprintf(cause->reason, sizeof(cause->reason), LOADER_DISABLED);
+    return LOADER_REFUSED;
+}
+
+static void do_nothing(void *self)
+{
+    (void)self;
+}
+
+static void write_nothing(void *self, struct lines *out, bool last)
+{
+    (void)self;
+    (void)out;
+    (void)last;
+}
+
 static void not_reached(void *self, struct lines *out, bool last)
 {
     (void)self;
@@ -115,8 +148,18 @@ static const struct feature failed = {.name = "failed",
                                       .what = "nothing either",
                                       .open = failed_open,
                                       .collect = not_reached};
-static const struct feature *const some[] = {&refused, &busy, &failed, NULL};
-#define N_SOME 3 /* lines of the thread itself in each collect */
+static const struct feature reduced = {.name = "reduced",
+                                       .what = "less",
+                                       .open = reduced_open,
+                                       .collect = write_nothing,
+                                       .close = do_nothing};
+static const struct feature disabled = {.name = "disabled",
+                                        .what = "unwanted",
+                                        .open = disabled_open,
+                                        .collect = not_reached};
+static const struct feature *const some[] = {&refused, &busy,     &failed,
+                                             &reduced, &disabled, NULL};
+#define N_SOME 5 /* lines of the thread itself in each collect */
 
 /* ---- Fixture ------------------------------------------------------------- */
 
@@ -421,7 +464,7 @@ static void what_is_off_says_why(void **state)
     assert_int_equal(kernel_start(f->kernel), 0);
     until(f, KERNEL_RUNNING);
     kernel_status(f->kernel, NULL, &s);
-    assert_int_equal(s.n, 3);
+    assert_int_equal(s.n, N_SOME);
     assert_false(s.features[0].on);
     assert_string_equal(s.features[0].cause.reason, "no_privilege");
     assert_true(s.features[1].on);
@@ -435,11 +478,18 @@ static void what_is_off_says_why(void **state)
     assert_non_null(strstr(buf_cstr(&out), "the test refused it"));
     assert_non_null(strstr(buf_cstr(&out), "-> grant CAP_BPF"));
     assert_non_null(strstr(buf_cstr(&out), "busy       on"));
+    assert_non_null(strstr(buf_cstr(&out), "reduced    reduced  less\n"));
+    assert_non_null(strstr(buf_cstr(&out), "left: the worse way\n"));
+    assert_non_null(strstr(buf_cstr(&out), "disabled   off "));
+    assert_non_null(
+        strstr(buf_cstr(&out), "-> set ebpf.disabled.enabled: auto\n"));
     buf_fini(&out);
     buf_init(&out, 1 << 16);
     kernel_report(f->kernel, EBPF_AUTO, NULL, true, &out);
     assert_non_null(strstr(buf_cstr(&out), "{\"enabled\":\"auto\","));
     assert_non_null(strstr(buf_cstr(&out), "\"reason\":\"no_privilege\""));
+    assert_non_null(strstr(buf_cstr(&out), "\"state\":\"reduced\""));
+    assert_non_null(strstr(buf_cstr(&out), "\"left\":\"the worse way\""));
     buf_fini(&out);
     buf_init(&out, 1 << 16);
     kernel_report(NULL, EBPF_OFF, &s.features[0].cause, false, &out);
