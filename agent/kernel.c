@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/kernel_report.h"
 #include "agent/privilege.h"
 #include "aggregator/agg.h"
 #include "bpf/cgroup.h"
@@ -350,32 +351,17 @@ static void open_one(struct kernel *k, uint32_t i,
     (void)pthread_mutex_unlock(&k->lock);
 }
 
-/* One line: what is off, why, and what would help. */
-static void say(const struct kernel *k, const struct loader_cause *no_ring)
+static void say(const struct kernel *k)
 {
-    const struct loader_cause *cause = k->n == 0 ? no_ring : NULL;
-    char off[200] = "";
-    size_t n = 0;
+    struct buf line;
+    bool whole;
 
-    for (uint32_t i = 0; i < k->n; i++) {
-        if (k->rows[i].on || k->rows[i].opening ||
-            strcmp(k->rows[i].cause.reason, LOADER_DISABLED) == 0)
-            continue;
-        if (cause == NULL)
-            cause = &k->rows[i].cause;
-        if (n < sizeof(off))
-            n += (size_t)snprintf(off + n, sizeof(off) - n, "%s%s",
-                                  n > 0 ? "," : "", k->rows[i].name);
-    }
-    if (cause == NULL)
-        log_info(MODULE, "kernel metrics are on");
-    else
-        log_write(NULL, k->opts.required ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
-                  MODULE,
-                  "kernel metrics are off, the rest is not touched: %s%s%s; "
-                  "see `retriever ebpf status` off=%s",
-                  cause->why, cause->remedy[0] != '\0' ? "; " : "",
-                  cause->remedy, off[0] != '\0' ? off : "all");
+    buf_init(&line, LOG_LINE_BYTES);
+    whole = kernel_summary(k->rows, k->n, &line);
+    log_write(NULL,
+              k->opts.required && !whole ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
+              MODULE, "%s", buf_cstr(&line));
+    buf_fini(&line);
 }
 
 /* The kernel's types are megabytes, read once more for each object with tracepoints;
@@ -417,7 +403,7 @@ static void open_all(struct kernel *k)
     named_types_close(&named);
     probe_types_free(types);
     give_back_memory();
-    say(k, &no_ring);
+    say(k);
 }
 
 static void give_up_privileges(const struct kernel *k)

@@ -7,6 +7,8 @@
 #include "agent/base/json.h"
 #include "bpf/loader.h"
 
+#define LIST_BYTES 2048 /* of names, and what is left of each */
+
 static const char *mode_name(enum ebpf_mode mode)
 {
     switch (mode) {
@@ -38,6 +40,79 @@ static const char *state_name(const struct kernel_feature *f)
 
     return names[state_of(f)];
 }
+
+/* ---- One line ------------------------------------------------------------ */
+
+static bool list(const struct kernel_feature *rows, uint32_t n,
+                 enum state state, struct buf *out)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const char *left = rows[i].cause.left;
+
+        if (state_of(&rows[i]) != state)
+            continue;
+        (void)buf_printf(out, "%s%s", any ? "," : "", rows[i].name);
+        if (state == REDUCED && left[0] != '\0')
+            (void)buf_printf(out, " (%s)", left);
+        any = true;
+    }
+    return any;
+}
+
+/* Many lack the same: who needs another thing is told with its own words. */
+static void list_causes(const struct kernel_feature *rows, uint32_t n,
+                        struct buf *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const struct loader_cause *c = &rows[i].cause;
+        enum state state = state_of(&rows[i]);
+        const char *news = c->remedy[0] != '\0' ? c->remedy : c->why;
+
+        if ((state != REDUCED && state != OFF) ||
+            strstr(buf_cstr(out), news) != NULL)
+            continue;
+        (void)buf_printf(out, "%s; ", c->why);
+        if (c->remedy[0] != '\0')
+            (void)buf_printf(out, "%s; ", c->remedy);
+    }
+}
+
+bool kernel_summary(const struct kernel_feature *rows, uint32_t n,
+                    struct buf *out)
+{
+    struct buf on, reduced, off;
+    bool any_on, any_reduced, any_off;
+
+    buf_init(&on, LIST_BYTES);
+    buf_init(&reduced, LIST_BYTES);
+    buf_init(&off, LIST_BYTES);
+    any_on = list(rows, n, ON, &on);
+    any_reduced = list(rows, n, REDUCED, &reduced);
+    any_off = list(rows, n, OFF, &off);
+    (void)buf_printf(out, "kernel metrics are %s", any_on ? "on" : "off");
+    if (any_reduced || any_off) {
+        (void)buf_printf(out, ", %s: ",
+                         any_on        ? "but not all"
+                         : any_reduced ? "but for fallbacks"
+                                       : "the rest is not touched");
+        list_causes(rows, n, out);
+        (void)buf_printf(out, "see `retriever ebpf status`");
+    }
+    if (any_on)
+        (void)buf_printf(out, " on=%s", buf_cstr(&on));
+    if (any_reduced)
+        (void)buf_printf(out, " reduced=\"%s\"", buf_cstr(&reduced));
+    if (any_off)
+        (void)buf_printf(out, " off=%s", buf_cstr(&off));
+    buf_fini(&on);
+    buf_fini(&reduced);
+    buf_fini(&off);
+    return !any_reduced && !any_off;
+}
+
+/* ---- The report ---------------------------------------------------------- */
 
 static void write_json(const struct kernel_status *s, enum ebpf_mode mode,
                        const struct loader_cause *off, struct buf *out)

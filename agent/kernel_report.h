@@ -19,4 +19,10 @@
 void kernel_report(struct kernel *k, enum ebpf_mode mode,
                    const struct loader_cause *off, bool json, struct buf *out);
 
+/** Append one line for the log: what is on, reduced and off, why, and what would
+ *  help; a feature that a setting switched off is left out. By any thread while @rows
+ *  stand still. Returns whether nothing is missing. */
+bool kernel_summary(const struct kernel_feature *rows, uint32_t n,
+                    struct buf *out);
+
 #endif

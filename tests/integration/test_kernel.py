@@ -158,7 +158,16 @@ class Rows(KernelCase):
     def test_a_wrong_hierarchy_names_those_that_exist(self):
         agent = self.kernel_agent(self.intake(), env={
             "DD_EBPF_RUNQ_HIERARCHY": "nonsense"})
-        row = self.features(agent)["runq"]
+        rows = self.features(agent)
+        line = agent.err.wait_for(r"kernel metrics are .*").group(0)
+        on = [n for n, f in rows.items() if f["state"] == "on"]
+        self.assertTrue(line.startswith(
+            "kernel metrics are %s, " % ("on" if on else "off")), line)
+        if on:
+            self.assertIn(" on=" + ",".join(on), line)
+        row = rows["runq"]
+        self.assertIn(row["remedy"], line)
+        self.assertRegex(line, r" off=runq\b")
         self.assertEqual(row["state"], "off")
         self.assertEqual(row["why"], "there is no hierarchy nonsense")
         self.assertRegex(row["remedy"], r"^ebpf\.runq\.hierarchy: auto, \w")
@@ -413,20 +422,20 @@ class Refusals(KernelCase):
         line = agent.err.wait_for(
             r"INFO kernel kernel metrics are off.*").group(0)
         if self.ebpf(agent)["features"]:
-            self.assertIn("CAP_BPF", line)
+            self.assertRegex(line, r'reduced="[^"]*runq \(waits and ')
             self.assertIn("retriever ebpf status", line)
         text = agent.client("ebpf", "status").stdout.decode()
         for f in self.ebpf(agent)["features"]:
             self.assertRegex(text, r"(?m)^  %s +%s " % (f["name"],
                                                         f["state"]))
-            if f["state"] == "off":
-                self.assertNotEqual(f["why"], "")
-                self.assertNotEqual(f["remedy"], "")
-                self.assertIn(f["remedy"], text)
+            self.assertNotEqual(f["why"], "")
+            self.assertNotEqual(f["remedy"], "")
+            self.assertIn(f["remedy"], text)
+            if f["reason"] != "disabled":
+                self.assertIn(f["remedy"], line)
             if f["state"] == "reduced":
                 self.assertNotEqual(f["left"], "")
                 self.assertIn("left: " + f["left"], text)
-                self.assertIn("CAP_BPF", f["remedy"])
         self.assertEqual(self.features(agent)["runq"]["state"], "reduced")
         client = Uds(agent.uds)
         for _ in range(500):

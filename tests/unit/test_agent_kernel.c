@@ -497,6 +497,36 @@ static void what_is_off_says_why(void **state)
     buf_fini(&out);
 }
 
+static void one_line_tells_on_reduced_and_off_apart(void **state)
+{
+    struct fixture *f = *state;
+    struct kernel_status s;
+    struct buf out;
+
+    assert_int_equal(kernel_start(f->kernel), 0);
+    until(f, KERNEL_RUNNING);
+    kernel_status(f->kernel, NULL, &s);
+    buf_init(&out, 1 << 16);
+    assert_false(kernel_summary(s.features, s.n, &out));
+    assert_int_equal(strncmp(buf_cstr(&out),
+                             "kernel metrics are on, but not all: ", 36),
+                     0);
+    assert_non_null(strstr(
+        buf_cstr(&out),
+        " on=busy reduced=\"reduced (the worse way)\" off=refused,failed"));
+    assert_non_null(strstr(buf_cstr(&out), "; grant CAP_BPF"));
+    assert_non_null(strstr(buf_cstr(&out), "; raise the memory limit; "));
+    buf_fini(&out);
+    buf_init(&out, 1 << 16);
+    assert_true(kernel_summary(&s.features[1], 1, &out));
+    assert_string_equal(buf_cstr(&out), "kernel metrics are on on=busy");
+    buf_fini(&out);
+    buf_init(&out, 1 << 16);
+    assert_false(kernel_summary(&s.features[3], 2, &out));
+    assert_non_null(strstr(buf_cstr(&out), "are off, but for fallbacks: "));
+    buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +545,8 @@ int main(void)
                                         set_up, tear_down_ended),
         cmocka_unit_test_setup_teardown(what_is_off_says_why, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(one_line_tells_on_reduced_and_off_apart,
+                                        set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
