@@ -313,6 +313,15 @@ static void open_ring(struct kernel *k, struct feature_env *env,
     kernel_link_give_ring(&k->link, &k->ring.ring, k->opts.max_delay_ms);
 }
 
+/* Who looks into processes, and may not look into those of other users. */
+static const struct loader_cause half_blind = {
+    .why = "environment, program and memory of other users' processes "
+           "are not to be read",
+    .left = "our own user's processes; of others, what kernel programs tell",
+    .remedy = "grant CAP_SYS_PTRACE",
+    .reason = "no_privilege",
+};
+
 /* What a feature leaves out, as it is the same for many. */
 static void complete(struct loader_cause *cause, const struct feature *f,
                      int rc, const struct loader_cause *no_ring)
@@ -329,6 +338,10 @@ static void complete(struct loader_cause *cause, const struct feature *f,
                        "set ebpf.%s.enabled: auto", f->name);
     if (rc < 0)
         loader_explain(cause, "it was not opened", rc);
+    if (rc == 0 && cause->why[0] == '\0' &&
+        (f->capabilities & PRIVILEGE(CAP_SYS_PTRACE)) != 0 &&
+        !privilege_has(PRIVILEGE(CAP_SYS_PTRACE)))
+        *cause = half_blind;
 }
 
 static void open_one(struct kernel *k, uint32_t i,

@@ -39,3 +39,13 @@ int privilege_keep(uint64_t capabilities)
     }
     return syscall(SYS_capset, &head, sets) == 0 ? 0 : -errno;
 }
+
+bool privilege_has(uint64_t capabilities)
+{
+    struct __user_cap_header_struct head = {.version =
+                                                _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+    return syscall(SYS_capget, &head, sets) == 0 &&
+           (capabilities & ~whole(sets[0].effective, sets[1].effective)) == 0;
+}

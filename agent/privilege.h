@@ -17,6 +17,7 @@
 #define RETRIEVER_AGENT_PRIVILEGE_H
 
 #include <linux/capability.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PRIVILEGE(cap) (UINT64_C(1) << (cap))
@@ -36,5 +37,8 @@
  *  given CAP_SYS_ADMIN in place of the narrower ones that came with Linux 5.8 keeps
  *  that where one of them is kept. Returns 0 or -errno: it keeps all. */
 int privilege_keep(uint64_t capabilities);
+
+/** This thread may use all of @capabilities now. */
+bool privilege_has(uint64_t capabilities);
 
 #endif

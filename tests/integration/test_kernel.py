@@ -21,6 +21,8 @@ NOBODY = """#!/bin/sh
 exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \\
     --bounding-set=-all %s "$@"
 """
+# What loads programs, and looks into nobody's processes.
+SOME_CAPS = "-all,+bpf,+perfmon"
 
 
 class KernelCase(harness.Case):
@@ -174,6 +176,27 @@ class Rows(KernelCase):
         self.assertEqual(row["reason"], "refused")
         self.assertIn("-> " + row["remedy"],
                       agent.client("ebpf", "status").stdout.decode())
+        self.assert_all_delivered(agent.stop())
+
+    def test_without_ptrace_who_looks_into_processes_is_reduced(self):
+        if shutil.which("setpriv") is None or os.geteuid() != 0:
+            self.skipTest("needs setpriv, and root to give up")
+        binary, tmp = self.nobody()
+        with open(binary, "w") as f:
+            f.write(NOBODY.replace("--inh-caps=-all", "--inh-caps=%s").replace(
+                "--bounding-set=-all", "--ambient-caps=%s")
+                % (SOME_CAPS, SOME_CAPS, BINARY))
+        agent = self.kernel_agent(self.intake(), binary=binary, tmp=tmp)
+        line = agent.err.wait_for(r"kernel metrics are .*").group(0)
+        rows = self.features(agent)
+        if rows.get("life", {}).get("state") != "on":
+            self.skipTest("no program can be loaded here: %s" % line)
+        for name in ("activity", "env"):
+            self.assertEqual(rows[name]["state"], "reduced", rows[name])
+            self.assertIn("other users", rows[name]["why"])
+            self.assertIn("CAP_SYS_PTRACE", rows[name]["remedy"])
+        self.assertIn("CAP_SYS_PTRACE", line)
+        self.assertEqual(rows["runq"]["state"], "on")
         self.assert_all_delivered(agent.stop())
 
     def test_what_a_setting_switched_off_names_the_setting(self):
