@@ -100,7 +100,8 @@ static __always_inline void *event_reserve(const __u16 type, const __u32 size)
 }
 
 /** Give away what event_reserve() gave. @urgent: the reader is woken at once, since
- *  tags must be right when the next datagram is parsed; for rare records only. */
+ *  tags must be right when the next datagram is parsed, and a family known before
+ *  it forks; for records of what costs far more than to wake somebody. */
 static __always_inline void event_submit(void *record, int urgent)
 {
     struct ring_control *c = event_control();

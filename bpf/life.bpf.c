@@ -78,7 +78,7 @@ int BPF_PROG(life_exec, struct task_struct *t)
     if (!e)
         return 0;
     fill_process(e, t, bpf_map_lookup_elem(&life_watched, &tgid));
-    event_submit(e, 0);
+    event_submit(e, 1); /* it may begin a family, and fork at once */
     return 0;
 }
 

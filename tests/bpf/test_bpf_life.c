@@ -2,6 +2,7 @@
 #include "tests/bpf/rig.h"
 
 #include <bpf/bpf.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,6 +148,31 @@ static void exec_of_anybody_is_told(void **state)
     assert_true(rig_stats(&rig, EVENT_EXEC).sent >= 1);
 }
 
+/* By the timer it would be known when its first children have gone. */
+static void an_exec_wakes_a_reader_that_comes_by_a_timer(void **state)
+{
+    struct seen seen = {0};
+    int go_fd;
+    pid_t pid;
+
+    (void)state;
+    rig.look = look;
+    rig.arg = &seen;
+    rig_add(&rig, &life_feature);
+    rig.ring.control->mode = RING_POLLED;
+    pid = start(&go_fd, "/bin/true", NULL);
+    seen.tgid = (uint32_t)pid;
+    go(go_fd);
+    while (!has_exec(&seen)) { /* others execute, too */
+        struct pollfd p = {.fd = rig.ring.wait_fd, .events = POLLIN};
+
+        assert_int_equal(poll(&p, 1, 5000), 1);
+        ring_awake(&rig.ring);
+        (void)rig_drain(&rig);
+    }
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void descendants_of_the_watched_are_watched(void **state)
 {
     struct seen seen = {0};
@@ -274,6 +300,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(exec_of_anybody_is_told, open_rig,
                                         close_rig),
+        cmocka_unit_test_setup_teardown(
+            an_exec_wakes_a_reader_that_comes_by_a_timer, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(descendants_of_the_watched_are_watched,
                                         open_rig, close_rig),
         cmocka_unit_test_setup_teardown(many_threads_end_once, open_rig,
