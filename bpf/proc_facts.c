@@ -131,10 +131,12 @@ struct family_facts proc_facts_read(struct proc_facts *p, uint32_t pid,
         (void)read_file(p, pid, "cmdline", p->argv0, sizeof(p->argv0));
     if ((needs & PROC_CGROUP) != 0)
         read_cgroup(p, pid);
+    /* A kernel thread has none, neither has a process that has gone: ESRCH or,
+     * with its folder, ENOENT. */
     if ((needs & PROC_ENVIRON) != 0) {
         n = read_file(p, pid, "environ", p->environ, sizeof(p->environ));
         f.n_environ = n > 0 ? (size_t)n : 0;
-        p->n_unreadable += n < 0;
+        p->n_unreadable += n < 0 && n != -ENOENT && n != -ESRCH;
     }
     return f;
 }

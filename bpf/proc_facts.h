@@ -27,7 +27,7 @@ struct proc_facts {
     char argv0[4096];
     char cgroup[4096];
     char environ[PROC_FACTS_BYTES];
-    uint64_t n_unreadable; /* environments */
+    uint64_t n_unreadable; /* environments that are there */
 };
 
 /** What these rules ask for. */

@@ -94,15 +94,21 @@ static void what_cannot_be_read_is_empty_and_counted(void **state)
 {
     struct rig *r = *state;
     struct family_facts f = proc_facts_read(r->p, 13, NULL, ALL);
+    char path[128];
 
     assert_string_equal(f.comm, "");
     assert_string_equal(f.exe, "");
     assert_string_equal(f.cgroup, "");
     assert_int_equal(f.n_environ, 0);
+    assert_int_equal(r->p->n_unreadable, 0); /* there is no such process */
+    (void)snprintf(path, sizeof(path), "%s/12/environ", r->dir);
+    assert_int_equal(symlink("environ", path), 0); /* for root, too */
+    f = proc_facts_read(r->p, 12, "x", PROC_ENVIRON);
+    assert_int_equal(f.n_environ, 0);
     assert_int_equal(r->p->n_unreadable, 1);
     (void)proc_facts_read(r->p, 0, "x", PROC_ENVIRON);
     assert_int_equal(r->p->n_unreadable, 2);
-    (void)proc_facts_read(r->p, 13, "x", PROC_EXE);
+    (void)proc_facts_read(r->p, 12, "x", PROC_EXE);
     assert_int_equal(r->p->n_unreadable, 2);
 }
 
