@@ -9,6 +9,7 @@
 struct present {
     bool active;
     bool idle; /* for a threshold at least */
+    bool dead; /* it has no thread that could wake */
     uint64_t burst, idleness;
 };
 
@@ -21,7 +22,10 @@ static struct present look(const struct activity_family *f, uint64_t now_ns,
     uint64_t until = now;
 
     p.active = (f->word & ACTIVITY_COUNT_MASK) != 0;
-    if (!p.active) {
+    p.dead = !p.active && f->n_threads <= 0;
+    if (p.dead) {
+        until = slept; /* when its last thread left the CPU for good */
+    } else if (!p.active) {
         p.idleness = (now - slept) & ACTIVITY_TICKS_MASK;
         if (p.idleness > ACTIVITY_TICKS_MASK / 2)
             p.idleness = 0; /* since we asked for the time */
@@ -73,8 +77,10 @@ static void add_bursts(struct activity_shadow *s,
             s->bursts[s->burst_bucket]++;
     }
     add_buckets(out, "activity.burst.duration", s->bursts, f->bursts, tags);
-    if (s->burst_told || (!p->idle && !last))
+    if (s->burst_told || (!p->idle && !p->dead && !last))
         return;
+    if (p->dead && p->burst == 0)
+        return; /* it never had a thread */
     lines_add(out, "activity.burst.duration", (double)p->burst * MS_PER_TICK,
               "d", tags);
     s->burst_told = true;
@@ -108,5 +114,5 @@ bool activity_report(struct activity_shadow *s, const struct activity_family *f,
     if (last && p.idle)
         lines_add(out, "activity.idle.duration",
                   (double)p.idleness * MS_PER_TICK, "d", tags);
-    return p.active || !p.idle;
+    return p.active || (!p.idle && !p.dead);
 }

@@ -6,7 +6,8 @@
  * The kernel books a burst and the idleness behind it when the family wakes. So
  * here the present burst counts as it grows, an idleness that has lasted for the
  * threshold counts as a transition at once, and both are not counted again when
- * the kernel books them.
+ * the kernel books them. When the last thread has gone the last burst is over, and
+ * no idleness follows.
  *
  * Thread:  one owner; pure, time is an argument.
  * Memory:  one shadow per family.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,6 +51,7 @@ static void begin(struct model *m, uint64_t now)
     m->now = now & ACTIVITY_TICKS_MASK;
     m->f.word = m->now << ACTIVITY_COUNT_BITS;
     m->f.active_since_ticks = m->now;
+    m->f.n_threads = 1;
 }
 
 static void pass(struct model *m, uint64_t ticks)
@@ -182,6 +184,48 @@ static void an_open_burst_and_idleness_end_with_the_last_report(void **state)
     assert_true(t.bursts == 1 && t.idles == 1 && t.to_idle == 1);
 }
 
+static void a_dead_family_is_neither_active_nor_idle(void **state)
+{
+    struct activity_shadow shadow = {0};
+    struct sums s = {0};
+    struct model m;
+
+    (void)state;
+    begin(&m, 0);
+    up(&m);
+    pass(&m, 500);
+    m.f.n_threads = 0; /* it ends, and is still on its CPU */
+    report(&shadow, &m, false, &s);
+    assert_true(s.state && s.bursts == 0);
+    pass(&m, 100);
+    down(&m);
+    for (int i = 0; i < 3; i++) {
+        pass(&m, THRESHOLD);
+        report(&shadow, &m, i == 2, &s);
+        assert_false(s.state);
+        assert_true(s.bursts == 1 && s.burst_ms == 600 * MS_PER_TICK);
+        assert_true(fabs(s.active - 600 * MS_PER_TICK) < 1e-6);
+        assert_true(s.to_idle == 0 && s.idle == 0 && s.idles == 0);
+    }
+}
+
+/* It died before anybody could count its threads. */
+static void of_a_family_without_a_thread_nothing_is_told(void **state)
+{
+    struct activity_shadow shadow = {0};
+    struct sums s = {0};
+    struct model m;
+
+    (void)state;
+    begin(&m, 0);
+    m.f.n_threads = 0;
+    pass(&m, 2 * THRESHOLD);
+    report(&shadow, &m, true, &s);
+    assert_false(s.state);
+    assert_true(s.bursts == 0 && s.idles == 0 && s.to_idle == 0);
+    assert_true(s.active == 0 && s.idle == 0);
+}
+
 /* However often it is asked, over a wrap of the ticks, the sums are the same. */
 static void sums_do_not_depend_on_when_one_asks(void **state)
 {
@@ -281,6 +325,8 @@ int main(void)
         cmocka_unit_test(buckets_follow_each_other),
         cmocka_unit_test(a_pending_idleness_is_told_once),
         cmocka_unit_test(an_open_burst_and_idleness_end_with_the_last_report),
+        cmocka_unit_test(a_dead_family_is_neither_active_nor_idle),
+        cmocka_unit_test(of_a_family_without_a_thread_nothing_is_told),
         cmocka_unit_test(sums_do_not_depend_on_when_one_asks),
         cmocka_unit_test(ends_are_told_by_status),
         cmocka_unit_test(ends_beyond_the_bound_are_counted),
