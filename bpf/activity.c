@@ -102,7 +102,15 @@ static void name_family(const struct activity *a, struct family *f)
                    f->container[0] != '\0' ? "," : "", f->container, pid);
 }
 
-/* That of a container, or 0. */
+static bool has_threads(const struct activity *a, uint32_t i)
+{
+    struct activity_family f;
+
+    return activity_kernel_read(&a->kernel, i, &f) == 0 && f.n_threads > 0;
+}
+
+/* That of a container, or 0. The account of a dead one is closed: its time until
+ * now would be told as idleness. */
 static uint32_t find_by_container(const struct activity *a,
                                   const struct family_rule *rule,
                                   const char *container)
@@ -111,7 +119,8 @@ static uint32_t find_by_container(const struct activity *a,
         return 0;
     for (uint32_t i = 1; i < ACTIVITY_MAX_FAMILIES; i++) {
         if (a->families[i] != NULL && a->families[i]->rule == rule &&
-            strcmp(a->families[i]->container, container) == 0)
+            strcmp(a->families[i]->container, container) == 0 &&
+            has_threads(a, i))
             return i;
     }
     return 0;
@@ -286,6 +295,9 @@ static void on_exec(struct activity *a, const struct event_process *e)
     struct family_facts facts;
     char comm[17];
 
+    /* It was no member yet at its exec; since then its root may have been found. */
+    if (family == 0)
+        family = activity_kernel_family(&a->kernel, id.tgid);
     if (family == 0 && a->env.workload_pid != 0 &&
         e->ns_tgid == a->env.workload_pid) {
         family = begin(a, id, e->ns_tgid, e->hdr.cgid, NULL);

@@ -6,6 +6,8 @@
 #include "tests/bpf/rig.h"
 
 #include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,6 +19,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "bpf/procfs.h"
 
 static struct rig rig;
 /* By a variable that only our own families have, and inherit. */
@@ -273,6 +277,102 @@ static void a_leader_may_leave_first(void **state)
     collect(&r, false);
     assert_true(r.active_ms == 0);
     assert_true(rig_sum(&rig, "activity.state", NULL, &n) == 0);
+}
+
+static bool has_passed(void *arg)
+{
+    const uint64_t *ns = arg;
+
+    return now_ns() >= *ns;
+}
+
+/* Active and idle time together are its life, however late one asks. */
+static void a_dead_family_has_no_time(void **state)
+{
+    uint64_t from_ns = now_ns(), later_ns;
+    struct run r;
+    double life_ms, to_idle;
+
+    (void)state;
+    add_features();
+    start(&r, "cycles", "1", "20", "1");
+    assert_true(rig_until(&rig, is_idle, &r, 10000));
+    go(&r);
+    get_answer(&r, 10000);
+    assert_int_equal(end(&r), 0);
+    life_ms = (double)(now_ns() - from_ns) / 1e6;
+    assert_true(rig_until(&rig, is_gone, &r, 5000));
+    to_idle = r.to_idle;
+    later_ns = now_ns() + 4 * ACTIVITY_THRESHOLD_MS * UINT64_C(1000000);
+    assert_true(rig_until(&rig, has_passed, &later_ns, 5000));
+    collect(&r, false);
+    collect(&r, true);
+    assert_true(r.active_ms > 20 && r.idle_ms > ACTIVITY_THRESHOLD_MS);
+    assert_true(r.active_ms + r.idle_ms <= life_ms);
+    assert_true(r.to_idle == to_idle);
+}
+
+/* Both have executed before anybody looks, and the parent between them has not: the
+ * walk for the root has made the child a member, and nothing else says so. */
+static void a_child_whose_exec_is_read_late_is_no_root(void **state)
+{
+    struct run r = {0};
+    int in[2], out[2];
+    unsigned int n;
+    char c;
+
+    (void)state;
+    rig.opts.activity.pid_tags = true;
+    add_features();
+    assert_int_equal(pipe(in), 0);
+    assert_int_equal(pipe(out), 0);
+    r.pid = fork();
+    assert_true(r.pid >= 0);
+    if (r.pid == 0) {
+        (void)dup2(in[0], 0);
+        (void)dup2(out[1], 1);
+        (void)close(in[1]);
+        (void)putenv(rule.env);
+        (void)execl("/bin/sh", "sh", "-c", "(sh -c 'echo; read x'; :); exit 3",
+                    NULL);
+        _exit(9);
+    }
+    (void)close(in[0]);
+    r.in = in[1];
+    r.out = out[0];
+    assert_int_equal(read(out[0], &c, 1), 1);
+    collect(&r, false);
+    assert_true(r.n_processes == 3);
+    (void)rig_sum(&rig, "activity.processes", NULL, &n);
+    assert_int_equal(n, 1);
+    assert_int_equal(WEXITSTATUS(end(&r)), 3);
+    (void)close(out[1]);
+}
+
+static void count_refused(void *arg, uint32_t pid)
+{
+    unsigned int *n = arg;
+    char path[32];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/%u/environ", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    *n += fd < 0 && (errno == EACCES || errno == EPERM);
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+/* Kernel threads have none, and there are dozens of them. */
+static void only_a_refused_environment_is_unreadable(void **state)
+{
+    unsigned int n, n_refused = 0;
+
+    (void)state;
+    assert_int_equal(procfs_each(count_refused, &n_refused), 0);
+    add_features();
+    rig_collect(&rig, false);
+    assert_true(rig_sum(&rig, "retriever.ebpf.activity.environ_unreadable",
+                        NULL, &n) == n_refused);
 }
 
 /* All are counted, whether their records found room or not. */
@@ -537,6 +637,9 @@ int main(void)
         TEST(times_and_transitions_are_true),
         TEST(short_idleness_is_none),
         TEST(a_leader_may_leave_first),
+        TEST(a_dead_family_has_no_time),
+        TEST(a_child_whose_exec_is_read_late_is_no_root),
+        TEST(only_a_refused_environment_is_unreadable),
         TEST(a_storm_of_forks_is_counted_exactly),
         TEST(lost_records_are_told_without_status),
         TEST(a_process_without_its_leader_joins),
