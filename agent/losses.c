@@ -36,8 +36,27 @@ void losses_watch(struct losses *l, const struct sockets *s,
     }
     opts->drop.collected = losses_collected;
     opts->runq.own_thread = READER_THREAD;
+    opts->drop.closed = losses_collected_end;
     opts->runq.collected = losses_waited;
+    opts->runq.closed = losses_waited_end;
     opts->drop.arg = opts->runq.arg = l;
+}
+
+static void add_total(struct drop_total *to, const struct drop_total *more)
+{
+    to->packets += more->packets;
+    to->bytes += more->bytes;
+}
+
+/* Without a name of its own: the one from before. */
+static void add_waits(struct own_waits_report *to,
+                      const struct own_waits_report *before)
+{
+    to->waited_ns += before->waited_ns;
+    if (before->longest_ns > to->longest_ns)
+        to->longest_ns = before->longest_ns;
+    if (to->because[0] == '\0')
+        memcpy(to->because, before->because, sizeof(to->because));
 }
 
 void losses_waited(void *arg, void *runq)
@@ -46,6 +65,7 @@ void losses_waited(void *arg, void *runq)
     struct own_waits_report waits;
 
     runq_waits(runq, &waits);
+    add_waits(&waits, &l->waits_before);
     l->runq = runq;
     (void)pthread_mutex_lock(&l->lock);
     l->waits = waits;
@@ -61,6 +81,10 @@ void losses_collected(void *arg, void *drop)
     struct drop_report report;
 
     drop_report(drop, &report); /* takes a while: nobody waits for it */
+    for (int t = 0; t < DROP_N_TRANSPORTS; t++) {
+        add_total(&report.lost[t], &l->lost_before[t]);
+        add_total(&report.unknown[t], &l->unknown_before[t]);
+    }
     (void)pthread_mutex_lock(&l->lock);
     l->report = report;
     l->known = true;
@@ -73,6 +97,23 @@ void losses_collected(void *arg, void *drop)
         (void)runq_tell_waits(l->runq, why, sizeof(why));
     log_warn(MODULE, "%s%s%s", line, why[0] != '\0' ? "; " : "", why);
     l->told_ns = now_ns;
+}
+
+/* By the thread that alone writes what is read here. */
+void losses_waited_end(void *arg)
+{
+    struct losses *l = arg;
+
+    l->waits_before = l->waits;
+    l->runq = NULL;
+}
+
+void losses_collected_end(void *arg)
+{
+    struct losses *l = arg;
+
+    memcpy(l->lost_before, l->report.lost, sizeof(l->lost_before));
+    memcpy(l->unknown_before, l->report.unknown, sizeof(l->unknown_before));
 }
 
 bool losses_get(struct losses *l, struct drop_report *out)

@@ -3,11 +3,12 @@
  * Who lost datagrams at our sockets, and what kept the reader from taking them, on
  * the way from the kernel side (bpf/drop.h, bpf/runq.h) to receipt, status and log.
  *
- * Thread:  losses_waited() and losses_collected() by the kernel thread; the rest by the
- *          loop.
+ * Thread:  losses_waited(), losses_collected() and what is behind a close by the kernel
+ *          thread; the rest by the loop.
  * Memory:  one report of some 8 KiB, embedded.
  * Promise: a report is read as it was written, whole. Whoever lost most is named in
- *          the log at once, then at most once a minute.
+ *          the log at once, then at most once a minute. Sums go on where a feature is
+ *          closed and opened again; senders are those since.
  */
 #ifndef RETRIEVER_AGENT_LOSSES_H
 #define RETRIEVER_AGENT_LOSSES_H
@@ -25,9 +26,13 @@ struct losses {
     struct drop_report report;
     bool waits_known;
     struct own_waits_report waits;
-    void *runq; /* of the kernel thread: what waits come from; NULL = none */
-    uint64_t
-        told_ns; /* of the kernel thread: when the log was told; 0 = never */
+    /* Of the kernel thread: */
+    void *runq;       /* what waits come from; NULL = none */
+    uint64_t told_ns; /* when the log was told; 0 = never */
+    /* What was known when the features were closed, to open again. */
+    struct drop_total lost_before[DROP_N_TRANSPORTS];
+    struct drop_total unknown_before[DROP_N_TRANSPORTS];
+    struct own_waits_report waits_before;
 };
 
 void losses_init(struct losses *l);
@@ -42,6 +47,10 @@ void losses_waited(void *arg, void *runq);
 
 /** Behind each collect() of the feature @drop. */
 void losses_collected(void *arg, void *drop);
+
+/** The feature runq, or drop, is closed. */
+void losses_waited_end(void *arg);
+void losses_collected_end(void *arg);
 
 /** The last report; false when there was none, *out is untouched then. */
 bool losses_get(struct losses *l, struct drop_report *out);

@@ -150,6 +150,8 @@ static void drop_close(void *self)
 
     if (d == NULL)
         return;
+    if (d->opts->closed != NULL)
+        d->opts->closed(d->opts->arg);
     detach(d);
     loader_close(d->object);
     drop_senders_close(d->senders);

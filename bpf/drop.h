@@ -28,6 +28,7 @@ struct drop_opts {
     /* Behind each collect(), in its thread: what drop_report() and drop_top() say is
      * new. NULL = nobody asks. */
     void (*collected)(void *arg, void *self);
+    void (*closed)(void *arg); /* what comes next counts from zero; or NULL */
     void *arg;
 };
 

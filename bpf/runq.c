@@ -30,6 +30,8 @@ static void close_all(void *self)
 
     if (q == NULL)
         return;
+    if (q->opts.closed != NULL)
+        q->opts.closed(q->opts.arg);
     runq_kernel_close(q->kernel);
     schedstat_close(q->schedstat);
     runq_report_close(q->report);

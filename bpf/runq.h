@@ -40,6 +40,7 @@ struct runq_opts {
     const char *own_thread;
     /* Behind each collect() that has read them, in its thread. NULL = nobody asks. */
     void (*collected)(void *arg, void *self);
+    void (*closed)(void *arg); /* what comes next counts from zero; or NULL */
     void *arg;
 };
 

@@ -89,6 +89,35 @@ static void a_report_arrives_whole(void **state)
     losses_fini(&l);
 }
 
+static void sums_go_on_when_features_are_opened_again(void **state)
+{
+    struct losses l;
+    struct drop_report lost;
+    struct own_waits_report waits;
+    int n_said = 0;
+
+    (void)state;
+    losses_init(&l);
+    for (int i = 0; i < 3; i++) {
+        losses_waited(&l, &n_said);
+        losses_collected(&l, &n_said);
+        losses_waited(&l, &n_said); /* no sum is added twice */
+        losses_collected(&l, &n_said);
+        losses_waited_end(&l);
+        losses_collected_end(&l);
+        assert_null(l.runq);
+    }
+    assert_true(losses_get(&l, &lost));
+    assert_int_equal(lost.lost[DROP_UDP].packets, 3 * 106);
+    assert_int_equal(lost.lost[DROP_UDP].bytes, 3 * 4000);
+    assert_int_equal(lost.unknown[DROP_UDP].packets, 3 * 2);
+    assert_int_equal(lost.lost[DROP_UDS].packets, 3 * 7);
+    assert_true(losses_get_waits(&l, &waits));
+    assert_int_equal(waits.waited_ns, 3 * waited.waited_ns);
+    assert_int_equal(waits.longest_ns, waited.longest_ns);
+    losses_fini(&l);
+}
+
 static void the_log_is_told_once_a_minute(void **state)
 {
     struct losses l;
@@ -235,6 +264,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_report_arrives_whole),
+        cmocka_unit_test(sums_go_on_when_features_are_opened_again),
         cmocka_unit_test(the_log_is_told_once_a_minute),
         cmocka_unit_test(datagram_sockets_are_watched),
         cmocka_unit_test(waits_are_told_with_the_losses),
