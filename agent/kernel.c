@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/kernel_follow.h"
 #include "agent/kernel_report.h"
 #include "agent/privilege.h"
 #include "aggregator/agg.h"
@@ -52,8 +53,9 @@ struct kernel {
     uv_timer_t tick;
     uv_timer_t due; /* what features have put off */
     struct event_ring ring;
-    int watched_fd;          /* life_watched; below 0 = none */
-    struct cgroups *cgroups; /* NULL = no names */
+    struct feature_env env;
+    struct kernel_follow follow;
+    uint64_t since_ns[FEATURES_MAX]; /* older records are not its own */
     struct lines lines;
     struct kernel_packet packet;
     struct kernel_record record;
@@ -168,10 +170,11 @@ static bool take_records(struct kernel *k)
 
     while (n < RECORDS_PER_TURN &&
            kernel_link_take_record(&k->link, &k->record)) {
-        if (ev->type == EVENT_CGROUP && k->cgroups != NULL)
-            cgroups_note(k->cgroups, (const void *)ev);
+        if (ev->type == EVENT_CGROUP && k->env.cgroups != NULL)
+            cgroups_note(k->env.cgroups, (const void *)ev);
         for (uint32_t i = 0; i < k->n; i++) {
-            if (k->rows[i].on && k->opts.features[i]->event != NULL)
+            if (k->rows[i].on && k->opts.features[i]->event != NULL &&
+                ev->ts_ns >= k->since_ns[i])
                 k->opts.features[i]->event(k->selves[i], ev);
         }
         n++;
@@ -234,12 +237,15 @@ static void on_due(uv_timer_t *t)
     set_busy(k, false);
 }
 
+static void follow_containers(struct kernel *k);
+
 static void on_tick(uv_timer_t *t)
 {
     struct kernel *k = t->data;
 
     set_busy(k, true);
     collect(k, false);
+    follow_containers(k);
     do_due(k);
     set_busy(k, false);
     arm_tick(k);
@@ -295,9 +301,9 @@ static void on_heard(uv_poll_t *h, int status, int events)
 
 /* ---- Opening ------------------------------------------------------------ */
 
-static void open_ring(struct kernel *k, struct feature_env *env,
-                      struct loader_cause *cause)
+static void open_ring(struct kernel *k, struct loader_cause *cause)
 {
+    struct feature_env *env = &k->env;
     int rc = loader_probe(cause, &env->own_tgid);
 
     if (rc == 0)
@@ -309,7 +315,7 @@ static void open_ring(struct kernel *k, struct feature_env *env,
     env->events_fd = k->ring.ring.ring_fd;
     env->events_control_fd = k->ring.ring.control_fd;
     env->events_stats_fd = k->ring.stats_fd;
-    env->watched_fd = k->watched_fd = life_watched_create();
+    env->watched_fd = life_watched_create();
     kernel_link_give_ring(&k->link, &k->ring.ring, k->opts.max_delay_ms);
 }
 
@@ -345,13 +351,12 @@ static void complete(struct loader_cause *cause, const struct feature *f,
 }
 
 static void open_one(struct kernel *k, uint32_t i,
-                     const struct feature_env *env,
                      const struct loader_cause *no_ring)
 {
     const struct feature *f = k->opts.features[i];
     struct loader_cause cause = {.why = ""};
     uint64_t from_ns = clock_mono_ns(&clock_real);
-    int rc = f->open(&k->selves[i], env, &cause);
+    int rc = f->open(&k->selves[i], &k->env, &cause);
 
     log_debug(MODULE, "feature=%s was %s took_us=%" PRIu64, f->name,
               rc == 0 ? "opened" : "refused",
@@ -386,11 +391,50 @@ static void give_back_memory(void)
 #endif
 }
 
-/* Whoever stops meanwhile does not wait for those that are not open yet. */
+static void close_one(struct kernel *k, uint32_t i)
+{
+    if (!k->rows[i].on)
+        return;
+    k->opts.features[i]->collect(k->selves[i], &k->lines, true);
+    k->opts.features[i]->close(k->selves[i]);
+    k->since_ns[i] = clock_mono_ns(&clock_real);
+    (void)pthread_mutex_lock(&k->lock);
+    k->rows[i].on = false;
+    k->rows[i].opening = true;
+    (void)pthread_mutex_unlock(&k->lock);
+}
+
+/* Those of the bits in @which; one that is open is closed first, its last values written.
+ * Whoever stops meanwhile does not wait for those that are not open yet. */
+static void open_those(struct kernel *k, uint32_t which,
+                       const struct loader_cause *no_ring)
+{
+    struct named_types named = {.fd = -1};
+    struct btf *types = NULL;
+
+    if (k->env.events_fd >= 0) /* else there is no program to choose */
+        k->env.types = types = probe_types();
+    if (types != NULL && named_types_create(&named, types) == 0)
+        k->env.types_path = named.path;
+    for (uint32_t i = 0; i < k->n; i++) {
+        if ((which >> i & 1) == 0)
+            continue;
+        close_one(k, i);
+        if (wanted(k) < KERNEL_STOPPED)
+            open_one(k, i, no_ring);
+    }
+    k->env.types = NULL;
+    k->env.types_path = NULL;
+    named_types_close(&named);
+    probe_types_free(types);
+    give_back_memory();
+}
+
 static void open_all(struct kernel *k)
 {
     struct loader_cause no_ring = {.why = ""};
-    struct feature_env env = {
+
+    k->env = (struct feature_env){
         .opts = k->opts.feature_opts,
         .events_fd = -1,
         .events_control_fd = -1,
@@ -399,26 +443,40 @@ static void open_all(struct kernel *k)
         .own_tgid = (uint32_t)getpid(),
         .workload_pid = k->opts.workload_pid,
     };
-
-    struct named_types named = {.fd = -1};
-    struct btf *types = NULL;
-
-    open_ring(k, &env, &no_ring);
-    if (env.events_fd >= 0) /* else there is no program to choose */
-        env.types = types = probe_types();
-    if (types != NULL && named_types_create(&named, types) == 0)
-        env.types_path = named.path;
-    if (cgroups_create(&k->cgroups) != 0)
-        k->cgroups = NULL;
-    env.cgroups = k->cgroups;
-    for (uint32_t i = 0; i < k->n && wanted(k) < KERNEL_STOPPED; i++)
-        open_one(k, i, &env, &no_ring);
-    named_types_close(&named);
-    probe_types_free(types);
-    give_back_memory();
+    open_ring(k, &no_ring);
+    if (cgroups_create(&k->env.cgroups) != 0)
+        k->env.cgroups = NULL;
+    open_those(k, (1u << k->n) - 1, &no_ring);
     say(k);
 }
 
+/* Bits of those that are on, and know ids of cgroups. */
+static uint32_t by_cgroup(const struct kernel *k)
+{
+    uint32_t which = 0;
+
+    for (uint32_t i = 0; i < k->n; i++) {
+        if (k->rows[i].on && k->opts.features[i]->by_cgroup)
+            which |= 1u << i;
+    }
+    return which;
+}
+
+/* Containers are in another hierarchy by now. One by one, so that the rest goes on
+ * measuring. */
+static void follow_containers(struct kernel *k)
+{
+    const struct loader_cause none = {.why = ""};
+    uint32_t which = by_cgroup(k);
+
+    if (which == 0 || !kernel_follow_begin(&k->follow, &k->env))
+        return;
+    open_those(k, which, &none);
+    lines_flush(&k->lines);
+    kernel_follow_end(&k->follow, &k->env, k->rows, which);
+}
+
+/* CAP_PERFMON: to load programs again, see follow_containers(). */
 static void give_up_privileges(const struct kernel *k)
 {
     uint64_t needed = 0;
@@ -427,6 +485,8 @@ static void give_up_privileges(const struct kernel *k)
         if (k->rows[i].on)
             needed |= k->opts.features[i]->capabilities;
     }
+    if (by_cgroup(k) != 0 && kernel_follow_may(&k->env))
+        needed |= PRIVILEGE(CAP_PERFMON);
     (void)privilege_keep(needed);
 }
 
@@ -459,7 +519,7 @@ static void *run(void *arg)
         if (k->rows[i].on)
             k->opts.features[i]->close(k->selves[i]);
     }
-    cgroups_close(k->cgroups);
+    cgroups_close(k->env.cgroups);
     set_busy(k, false);
     uv_walk(&k->loop, close_handle, NULL);
     (void)uv_run(&k->loop, UV_RUN_DEFAULT);
@@ -507,7 +567,7 @@ int kernel_create(struct kernel **out, const struct kernel_opts *opts)
     k->opts = *opts;
     k->ring.ring =
         (struct ring){.ring_fd = -1, .control_fd = -1, .wait_fd = -1};
-    k->ring.stats_fd = k->watched_fd = -1;
+    k->ring.stats_fd = k->env.watched_fd = -1;
     lines_init(&k->lines, put, k);
     (void)pthread_mutex_init(&k->lock, NULL);
     for (; opts->features[k->n] != NULL; k->n++) {
@@ -619,8 +679,8 @@ void kernel_free(struct kernel *k)
     if (k == NULL)
         return;
     event_ring_close(&k->ring);
-    if (k->watched_fd >= 0)
-        (void)close(k->watched_fd);
+    if (k->env.watched_fd >= 0)
+        (void)close(k->env.watched_fd);
     kernel_link_fini(&k->link);
     (void)pthread_mutex_destroy(&k->lock);
     free(k);

@@ -609,6 +609,7 @@ static int activity_open(void **self, const struct feature_env *env,
 const struct feature activity_feature = {
     .name = "activity",
     .what = "work and idleness of process families",
+    .by_cgroup = true,
     /* Hooks are attached with the first family; rules look into processes. */
     .capabilities = FEATURE_CAPS_READ | FEATURE_CAP(CAP_PERFMON) |
                     FEATURE_CAP(CAP_SYS_PTRACE),

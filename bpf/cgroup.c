@@ -41,6 +41,7 @@ struct cgroups {
     uint64_t seed;
     uint64_t walked_ns;
     bool no_handles; /* only a walk finds names */
+    bool is_auto;
     struct list by_use;
     size_t n;
     struct entry *buckets[N_BUCKETS];
@@ -360,13 +361,17 @@ static int32_t subsys_of(const struct hierarchy *h)
     return probe_enum(NULL, "cgroup_subsys_id", name);
 }
 
-static const struct hierarchy *choose(const struct cgroups *c)
+static const char *const order[] = {"v2", "memory", "cpu", "pids"};
+#define N_ORDER (sizeof(order) / sizeof(order[0]))
+
+/* *n_containers: so many are in it. */
+static const struct hierarchy *choose(const struct cgroups *c,
+                                      size_t *n_containers)
 {
-    static const char *const order[] = {"v2", "memory", "cpu", "pids"};
     const struct hierarchy *best = NULL;
     size_t n_best = 0;
 
-    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+    for (size_t i = 0; i < N_ORDER; i++) {
         const struct hierarchy *h = named(c, order[i]);
         size_t n = 0;
 
@@ -378,13 +383,16 @@ static const struct hierarchy *choose(const struct cgroups *c)
             n_best = n;
         }
     }
+    *n_containers = n_best;
     return best;
 }
 
 int cgroups_use(struct cgroups *c, const char *name)
 {
     bool is_auto = strcmp(name, "auto") == 0;
-    const struct hierarchy *h = is_auto ? choose(c) : named(c, name);
+    size_t n_containers;
+    const struct hierarchy *h =
+        is_auto ? choose(c, &n_containers) : named(c, name);
     int32_t subsys = h != NULL ? subsys_of(h) : -1;
 
     if (subsys < -1 && is_auto) {
@@ -396,8 +404,44 @@ int cgroups_use(struct cgroups *c, const char *name)
     forget_all(c);
     c->used = h;
     c->subsys = subsys;
+    c->is_auto = is_auto;
     c->walked_ns = 0;
     return 0;
+}
+
+static bool find_container(void *arg, uint64_t id, const char *path)
+{
+    size_t *n = arg;
+
+    (void)count_container(n, id, path);
+    return *n == 0;
+}
+
+/* Not where the other one merely has more: two that are both in use would take turns. */
+bool cgroups_outdated(const struct cgroups *c)
+{
+    const struct hierarchy *h;
+    size_t n = 0;
+
+    if (!cgroups_may_change(c))
+        return false;
+    hierarchy_walk(c->used, find_container, &n);
+    if (n > 0)
+        return false;
+    h = choose(c, &n);
+    return n > 0 && h != c->used && subsys_of(h) >= -1;
+}
+
+bool cgroups_may_change(const struct cgroups *c)
+{
+    bool is_other = false;
+
+    for (size_t i = 0; i < N_ORDER; i++) {
+        const struct hierarchy *h = named(c, order[i]);
+
+        is_other |= h != NULL && h != c->used;
+    }
+    return c->is_auto && c->used != NULL && is_other;
 }
 
 char *cgroups_present(const struct cgroups *c, char *out, size_t size)
@@ -411,7 +455,7 @@ char *cgroups_present(const struct cgroups *c, char *out, size_t size)
         if (!h->v2 && strncmp(h->controllers, "name=", 5) == 0)
             continue;
         n += (size_t)snprintf(out + n, size - n, "%s%s", n > 0 ? ", " : "",
-                              h->v2 ? "v2" : h->controllers);
+                              hierarchy_name(h));
     }
     return out;
 }

@@ -47,10 +47,17 @@ void cgroups_close(struct cgroups *c);
 
 enum cgroups_rc { CGROUPS_NO_HIERARCHY = 1 };
 
-/** Use another hierarchy: "v2", a controller of v1, or "auto". Before features are
- *  opened: forgets all names. Returns 0 or CGROUPS_NO_HIERARCHY (nothing
+/** Use another hierarchy: "v2", a controller of v1, or "auto". Forgets all names, and
+ *  ids mean other cgroups from then on: before features are opened. Returns 0 or CGROUPS_NO_HIERARCHY (nothing
  *  changes; cgroups_present() has what there is). */
 int cgroups_use(struct cgroups *c, const char *name);
+
+/** With "auto": another hierarchy has containers by now, and the one in use has none;
+ *  cgroups_use("auto") would take that one. Walks through both. */
+bool cgroups_outdated(const struct cgroups *c);
+
+/** That may come to be: the choice is free, and there is one. */
+bool cgroups_may_change(const struct cgroups *c);
 
 /** "v2, cpu, memory": what cgroups_use() would take. Returns @out. */
 char *cgroups_present(const struct cgroups *c, char *out, size_t size);

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/base/clock.h"
@@ -588,13 +587,6 @@ static void close_all(void *self)
 
 /* ---- Opening ------------------------------------------------------------ */
 
-static uint32_t own_pid_ns(void)
-{
-    struct stat st;
-
-    return stat("/proc/self/ns/pid", &st) == 0 ? (uint32_t)st.st_ino : 0;
-}
-
 static int open_probes(struct env *e, const struct feature_env *env,
                        struct loader_cause *cause)
 {
@@ -604,7 +596,7 @@ static int open_probes(struct env *e, const struct feature_env *env,
         .stats_fd = env->events_stats_fd,
         .max_inodes = e->opts.max_inodes,
         .best = e->opts.best,
-        .config = {.ns_inum = own_pid_ns(),
+        .config = {.ns_inum = life_pidns_inode(),
                    .own_tgid = env->own_tgid,
                    .subsys =
                        env->cgroups != NULL ? cgroups_subsys(env->cgroups) : -1,
@@ -652,7 +644,7 @@ static int open_all(void **self, const struct feature_env *env,
     e->opts = *own_opts(env);
     e->cgroups = env->cgroups;
     e->watched_fd = env->watched_fd;
-    e->same_ids = own_pid_ns() == INITIAL_PID_NS;
+    e->same_ids = life_pidns_inode() == INITIAL_PID_NS;
     rc = images_create(&e->images);
     if (rc == 0)
         rc = aside_create(&e->aside, &e->opts.watch);
@@ -688,6 +680,7 @@ static int open_all(void **self, const struct feature_env *env,
 const struct feature env_feature = {
     .name = "env",
     .what = "CUDA_VISIBLE_DEVICES and other variables as they change",
+    .by_cgroup = true,
     /* Attaches to each new C library, before Linux 6.6 by perf_event_open(2). */
     .capabilities = FEATURE_CAPS_READ | FEATURE_CAP(CAP_PERFMON) |
                     FEATURE_CAP(CAP_SYS_PTRACE) | FEATURE_CAP(CAP_SYS_ADMIN) |

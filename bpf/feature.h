@@ -13,6 +13,7 @@
 #define RETRIEVER_BPF_FEATURE_H
 
 #include <linux/capability.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "bpf/events.h"
@@ -46,6 +47,9 @@ struct feature_env {
 struct feature {
     const char *name;      /* "runq" */
     const char *what;      /* one line for people */
+    bool by_cgroup;        /* ids of cgroups are in its programs or maps: it is
+                              closed and opened again when these are to be of
+                              another hierarchy */
     uint64_t capabilities; /* FEATURE_CAP(...)s that it needs behind open(), if
                                it has them; the thread gives up all others */
     /** Load and attach. Returns 0 (*self is set), LOADER_REFUSED (@cause filled;

@@ -209,6 +209,11 @@ bool hierarchy_is(const struct hierarchy *h, const char *name)
     return false;
 }
 
+const char *hierarchy_name(const struct hierarchy *h)
+{
+    return h->v2 ? "v2" : h->controllers;
+}
+
 /* A path below the mount to one from the root of the tree. */
 static bool from_root(const struct hierarchy *h, const char *below,
                       char out[CGROUP_PATH_MAX])

@@ -40,6 +40,9 @@ int hierarchies_read(struct hierarchies *out);
 /** The hierarchy is called so ("v2", or one of its controllers). */
 bool hierarchy_is(const struct hierarchy *h, const char *name);
 
+/** "v2", or its controllers. */
+const char *hierarchy_name(const struct hierarchy *h);
+
 /** Path of the cgroup @id from the root of the tree. Returns 0, -ESTALE (it is
  *  gone), -EPERM (needs CAP_DAC_READ_SEARCH; walk instead) or -errno. */
 int hierarchy_path(const struct hierarchy *h, uint64_t id,

@@ -224,6 +224,7 @@ char *runq_tell_waits(void *self, char *line, size_t size)
 const struct feature runq_feature = {
     .name = "runq",
     .what = "waits for a CPU by container, and who caused them",
+    .by_cgroup = true,
     .capabilities = FEATURE_CAPS_READ,
     .open = open_any,
     .event = on_event,

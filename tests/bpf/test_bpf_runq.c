@@ -380,6 +380,38 @@ static void a_wrong_hierarchy_is_refused(void **state)
     runq_rig_start(&rig);
 }
 
+/* Others may run containers here, too: then there is nothing to be seen. */
+static void auto_goes_where_containers_are_when_it_has_none(void **state)
+{
+    struct cgroups *c;
+    const char *late;
+
+    (void)state;
+    runq_rig_open(&rig, "auto");
+    c = rig.cgroups;
+    if (!runq_rig_has("cpu") || !cgroups_hierarchy(c)->v2 ||
+        cgroups_outdated(c)) {
+        print_message("skipped: containers, or no v1 hierarchy with cpu\n");
+        skip();
+        return;
+    }
+    assert_true(cgroups_may_change(c));
+    late = runq_rig_cgroup(&rig, "cpu", VICTIM_ID);
+    assert_true(cgroups_outdated(c));
+    assert_int_equal(cgroups_use(c, "auto"), 0);
+    assert_true(hierarchy_is(cgroups_hierarchy(c), "cpu"));
+    assert_false(cgroups_outdated(c));
+    /* Both have some: it stays, whichever has more. */
+    (void)runq_rig_cgroup(&rig, "v2", VICTIM_ID);
+    (void)runq_rig_cgroup(&rig, "v2", HOG_ID);
+    assert_false(cgroups_outdated(c));
+    assert_int_equal(rmdir(late), 0);
+    assert_true(cgroups_outdated(c));
+    /* What was asked for by name is not left. */
+    assert_int_equal(cgroups_use(c, "cpu"), 0);
+    assert_false(cgroups_outdated(c) || cgroups_may_change(c));
+}
+
 /* In a process of its own, which gives up its privileges. */
 static void without_privilege_schedstat_stands_in(void **state)
 {
@@ -425,6 +457,7 @@ int main(void)
         ROW(a_stream_has_a_limit),
         ROW(what_is_excluded_is_silent),
         ROW(a_wrong_hierarchy_is_refused),
+        ROW(auto_goes_where_containers_are_when_it_has_none),
         ROW(without_privilege_schedstat_stands_in),
     };
 
