@@ -77,6 +77,11 @@ void config_found(struct config_loader *l, enum finding kind,
 
 /* ---- Offers ------------------------------------------------------------- */
 
+void config_refused(struct config_loader *l, const struct config_key *key)
+{
+    l->values[config_key_index(key)].refused = true;
+}
+
 static bool is_utf8(const char *text, size_t n)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -133,6 +138,7 @@ static void refuse(struct config_loader *l, const struct config_place *at,
     if ((key->flags & KEY_FOREIGN) != 0 && at->line == 0 &&
         strncmp(at->source, "DD_", 3) != 0 && at->source[0] != '-')
         kind = FINDING_WARNING;
+    config_refused(l, key);
     if ((key->flags & KEY_SECRET) != 0) {
         (void)snprintf(shown, sizeof(shown), "the value");
     } else if ((key->flags & KEY_USERINFO) != 0) {
@@ -240,10 +246,13 @@ static void offer_as_list(struct config_loader *l,
 void config_offer(struct config_loader *l, const struct config_place *at,
                   const struct config_key *key, const char *text, size_t n)
 {
-    const char *wrong = check_text(text, n);
+    const char *wrong;
     char why[CONFIG_WHY];
     char *copy;
 
+    if ((key->flags & KEY_SECRET) != 0) /* keys are pasted with line ends */
+        n = config_trim(&text, n);
+    wrong = check_text(text, n);
     if (wrong != NULL) {
         refuse(l, at, key, text, n, wrong);
         return;
@@ -252,14 +261,6 @@ void config_offer(struct config_loader *l, const struct config_place *at,
     if (copy == NULL) {
         l->failed = true;
         return;
-    }
-    if ((key->flags & KEY_SECRET) != 0) { /* keys are pasted with line ends */
-        size_t lead = strspn(copy, " ");
-
-        n -= lead;
-        memmove(copy, copy + lead, n + 1);
-        while (n > 0 && copy[n - 1] == ' ')
-            copy[--n] = '\0';
     }
     if (key->type == KEY_LIST) {
         offer_as_list(l, at, key, copy, n);

@@ -130,6 +130,7 @@ void config_read_set(struct config_loader *l, const char *assignment)
                      near != NULL ? "; did you mean " : "",
                      near != NULL ? near : "");
     } else if ((key->flags & KEY_SECRET) != 0) {
+        config_refused(l, key);
         config_found(l, FINDING_ERROR, &at,
                      "%s: not taken from the command line, which every user "
                      "can read; set DD_API_KEY or api_key_file",

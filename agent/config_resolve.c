@@ -63,6 +63,26 @@ static int replace(char **field, const char *text)
 
 /* ---- API key ------------------------------------------------------------ */
 
+/* What was refused was named already, with the place. */
+static void report_no_key(const struct config *c, struct config_loader *l)
+{
+    static const char dropped[] =
+        "the job runs, its samples are dropped and counted";
+    bool named =
+        config_value(l, "api_key")->refused || c->api_key_file[0] != '\0';
+
+    if (named && l->exec_mode)
+        config_found(l, FINDING_WARNING, NULL, "api_key: without one %s",
+                     dropped);
+    if (!named)
+        config_found(l, l->exec_mode ? FINDING_WARNING : FINDING_ERROR, NULL,
+                     "api_key: there is none: set DD_API_KEY or api_key_file; "
+                     "for a first look without an account start `retriever "
+                     "intake` and set DD_DD_URL=http://127.0.0.1:9000 and any "
+                     "key%s%s",
+                     l->exec_mode ? "; " : "", l->exec_mode ? dropped : "");
+}
+
 static int resolve_key(struct config *c, struct config_loader *l)
 {
     struct config_place at = place_of(l, "api_key_file");
@@ -94,15 +114,8 @@ static int resolve_key(struct config *c, struct config_loader *l)
     }
     if (c->api_key[0] != '\0')
         log_set_secret(c->api_key);
-    else if (l->exec_mode || c->api_key_file[0] == '\0')
-        config_found(l, l->exec_mode ? FINDING_WARNING : FINDING_ERROR, NULL,
-                     "api_key: there is none: set DD_API_KEY or api_key_file; "
-                     "for a first look without an account start `retriever "
-                     "intake` and set DD_DD_URL=http://127.0.0.1:9000 and any "
-                     "key%s",
-                     l->exec_mode ? "; the job runs, its samples are dropped "
-                                    "and counted"
-                                  : "");
+    else
+        report_no_key(c, l);
     return 0;
 }
 

@@ -37,17 +37,6 @@ static int refuse(char why[CONFIG_WHY], const char *text)
     return -EINVAL;
 }
 
-/* Cut blanks and line ends off both ends, in place. */
-static char *trim(char *text, size_t n)
-{
-    static const char blanks[] = " \t\r\n";
-
-    while (n > 0 && strchr(blanks, text[n - 1]) != NULL)
-        n--;
-    text[n] = '\0';
-    return text + strspn(text, blanks);
-}
-
 int config_read_key_file(const char *path, char **key,
                          struct config_key_stamp *stamp, unsigned *mode,
                          char why[CONFIG_WHY])
@@ -55,10 +44,11 @@ int config_read_key_file(const char *path, char **key,
     /* Not blocking: a FIFO here must not hold the start up. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     char text[MAX_KEY_FILE + 1];
+    const char *begin = text;
     const char *wrong;
     struct stat st;
     ssize_t n = -1;
-    char *begin;
+    size_t n_key;
 
     if (fd < 0)
         return refuse(why, strerror(errno));
@@ -71,9 +61,10 @@ int config_read_key_file(const char *path, char **key,
         return refuse(why, "is larger than 1 KiB");
     if (memchr(text, '\0', (size_t)n) != NULL)
         return refuse(why, "holds a zero byte");
-    begin = trim(text, (size_t)n);
-    if (begin[0] == '\0')
+    n_key = config_trim(&begin, (size_t)n);
+    if (n_key == 0)
         return refuse(why, "is empty");
+    text[begin - text + (ssize_t)n_key] = '\0';
     wrong = check_api_key(begin);
     if (wrong != NULL) {
         explicit_bzero(text, sizeof(text));

@@ -116,6 +116,10 @@ int config_parse(const struct config_key *key, const char *text, void *dest,
 int config_split(const struct config_key *key, const char *text,
                  struct string_list *out);
 
+/** Leave the blanks and line ends at both ends out: *text moves on, the length
+ *  that stays is returned. */
+size_t config_trim(const char **text, size_t n);
+
 /** The field of @key in @c as text for people; secrets masked. */
 void config_print(const struct config *c, const struct config_key *key,
                   FILE *out);
@@ -135,6 +139,7 @@ struct config_value {
     char *origin;     /* "/etc/x.yaml:3", "DD_X", "--set" */
     const char *name; /* as it was written there: the key's, or an alias */
     unsigned layer;   /* source that set it; 0 = not set */
+    bool refused;     /* some source gave what it cannot be */
 };
 
 struct config_origins {
@@ -162,6 +167,9 @@ enum finding { FINDING_ERROR, FINDING_WARNING, FINDING_NOTE };
 void config_found(struct config_loader *l, enum finding kind,
                   const struct config_place *at, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/** What was found is that @key was given, but cannot be that. */
+void config_refused(struct config_loader *l, const struct config_key *key);
 
 /** @text with @n bytes was given for @key. Lists are split. */
 void config_offer(struct config_loader *l, const struct config_place *at,

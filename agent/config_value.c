@@ -15,6 +15,8 @@
 #include "agent/base/num.h"
 #include "agent/config_table.h"
 
+static const char blanks[] = " \t\r\n";
+
 /* ---- Lists of strings --------------------------------------------------- */
 
 int string_list_add(struct string_list *l, const char *text, size_t n)
@@ -49,10 +51,23 @@ bool string_list_has(const struct string_list *l, const char *text)
     return false;
 }
 
+static bool is_blank(char c)
+{
+    return c != '\0' && strchr(blanks, c) != NULL;
+}
+
+size_t config_trim(const char **text, size_t n)
+{
+    while (n > 0 && is_blank((*text)[n - 1]))
+        n--;
+    for (; n > 0 && is_blank(**text); n--)
+        (*text)++;
+    return n;
+}
+
 int config_split(const struct config_key *key, const char *text,
                  struct string_list *out)
 {
-    static const char blanks[] = " \t\r\n";
     bool commas =
         (key->flags & KEY_COMMAS) != 0 && strpbrk(text, blanks) == NULL;
     const char *separators = commas ? "," : blanks;

@@ -99,6 +99,7 @@ static void offer_sequence(struct walk *w, const struct config_key *key,
 
     at.key = path;
     if (key->type != KEY_LIST) {
+        config_refused(w->l, key);
         config_found(w->l, FINDING_ERROR, &at,
                      "%s: takes one value, not a list", path);
         return;
@@ -131,9 +132,11 @@ static void offer(struct walk *w, const struct config_key *key,
                      node->data.scalar.length);
     else if (node->type == YAML_SEQUENCE_NODE)
         offer_sequence(w, key, path, node);
-    else
+    else {
+        config_refused(w->l, key);
         config_found(w->l, FINDING_ERROR, &at, "%s: takes %s, not a map", path,
                      key->type == KEY_LIST ? "a list" : "one value");
+    }
 }
 
 static void walk_map(struct walk *w, const yaml_node_t *map,

@@ -199,6 +199,36 @@ static void a_missing_key_stops_run_and_not_exec(void **state)
     assert_string_equal(s->cfg.api_key, "");
 }
 
+static void a_key_is_taken_without_its_line_end(void **state)
+{
+    struct config_rig *s = *state;
+
+    s->env[0] = "DD_API_KEY=\t " KEY "\r\n";
+    config_rig_load(s);
+    config_rig_assert_clean(s);
+    assert_string_equal(s->cfg.api_key, KEY);
+}
+
+static void a_refused_key_is_not_called_missing(void **state)
+{
+    struct config_rig *s = *state;
+
+    s->env[0] = "DD_API_KEY=two\nlines";
+    config_rig_load(s);
+    assert_int_equal(s->rep.errors.n, 1);
+    config_rig_assert_line(&s->rep.errors,
+                           "api_key: the value holds a control character");
+    s->src.exec_mode = true;
+    config_rig_load(s);
+    assert_int_equal(s->rep.errors.n, 1);
+    assert_int_equal(s->rep.warnings.n, 1);
+    config_rig_assert_line(&s->rep.warnings, "its samples are dropped");
+    s->src.exec_mode = false;
+    s->env[0] = "X=";
+    config_rig_load_text(s, "api_key: [a, b]\n");
+    assert_int_equal(s->rep.errors.n, 1);
+}
+
 static void secrets_appear_nowhere(void **state)
 {
     struct config_rig *s = *state;
@@ -549,6 +579,8 @@ int main(void)
         T(stronger_sources_win),
         T(every_error_is_named_with_its_place),
         T(a_missing_key_stops_run_and_not_exec),
+        T(a_key_is_taken_without_its_line_end),
+        T(a_refused_key_is_not_called_missing),
         T(secrets_appear_nowhere),
         T(unknown_names_get_the_nearest_one),
         T(an_empty_variable_is_off_for_sockets_only),
