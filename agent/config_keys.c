@@ -77,6 +77,7 @@ static const struct config_key rows[] = {
      .type = KEY_STRING,
      .def = "",
      .env = {"DD_URL"},
+     .flags = KEY_USERINFO, /* refused with one, but never shown */
      .check = check_url,
      FIELD(dd_url),
      .def_note = "https://api.<site>",

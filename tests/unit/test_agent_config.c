@@ -246,6 +246,11 @@ static void secrets_appear_nowhere(void **state)
     config_rig_load(s);
     for (size_t i = 0; i < s->rep.errors.n; i++)
         assert_null(strstr(s->rep.errors.items[i], "secret\\x01"));
+    s->env[0] = "DD_API_KEY=" KEY;
+    s->env[1] = "DD_DD_URL=http://bob:hunter2@h";
+    config_rig_load(s);
+    config_rig_assert_line(&s->rep.errors, "dd_url: http://*****@h contains");
+    assert_false(config_rig_has_line(&s->rep.errors, "hunter2"));
     s->env[0] = "DD_API_KEY=  " KEY "  ";
     s->env[1] = "DD_PROXY_HTTPS=http://user:hushhush@p:1";
     config_rig_load(s);
