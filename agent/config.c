@@ -8,12 +8,9 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "agent/base/contract.h"
 #include "agent/base/log.h"
@@ -296,70 +293,23 @@ const char *config_text(const struct config_loader *l, const char *name)
 
 /* ---- Files -------------------------------------------------------------- */
 
-/* Returns 0, -EFBIG, -EISDIR or -errno; *text is the caller's. */
-static int read_file(const char *path, char **text, size_t *n)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    char *bytes = NULL;
-    struct stat st;
-    size_t got = 0;
-    int rc = 0;
-
-    if (fd < 0)
-        return -errno;
-    if (fstat(fd, &st) != 0) {
-        rc = -errno;
-        goto out;
-    }
-    bytes = malloc(CONFIG_MAX_FILE_BYTES + 1);
-    if (bytes == NULL) {
-        rc = -ENOMEM;
-        goto out;
-    }
-    for (;;) {
-        ssize_t r = read(fd, bytes + got, CONFIG_MAX_FILE_BYTES + 1 - got);
-
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0)
-            rc = -errno;
-        if (r <= 0)
-            break;
-        got += (size_t)r;
-        if (got > CONFIG_MAX_FILE_BYTES) {
-            rc = -EFBIG;
-            break;
-        }
-    }
-    if (rc == 0) {
-        *text = bytes;
-        *n = got;
-        bytes = NULL; /* handed over */
-    }
-out:
-    free(bytes);
-    (void)close(fd);
-    return rc;
-}
-
 /* Read @path into the table. @kind: what it is when the file cannot be read.
  * Returns false when there is no such file. */
 static bool read_source(struct config_loader *l, const char *path,
                         enum finding kind)
 {
     struct config_place at = {.source = path};
+    char why[CONFIG_WHY];
     char *text = NULL;
     size_t n = 0;
-    int rc = read_file(path, &text, &n);
+    int rc = config_read_file(path, &text, &n, why);
 
-    if (rc == -ENOENT || rc == -ENOTDIR)
+    if (rc == -ENOENT)
         return false;
     if (rc == -ENOMEM)
         l->failed = true;
-    else if (rc == -EFBIG)
-        config_found(l, kind, &at, "is larger than 1 MiB and was not read");
     else if (rc != 0)
-        config_found(l, kind, &at, "cannot be read: %s", strerror(-rc));
+        config_found(l, kind, &at, "cannot be read: %s", why);
     if (rc == 0) {
         l->layer++;
         config_found(l, FINDING_NOTE, &at, "read");

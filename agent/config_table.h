@@ -185,6 +185,12 @@ const struct config_value *config_value(const struct config_loader *l,
 
 /* ---- Sources ------------------------------------------------------------ */
 
+/** Read the file, or pipe that has a writer, @path; waits for no other. Returns 0
+ *  (*text, not terminated, is the caller's), -ENOENT, -EINVAL with @why (why it
+ *  cannot be read), or -ENOMEM. */
+int config_read_file(const char *path, char **text, size_t *n,
+                     char why[CONFIG_WHY]);
+
 /** Read YAML text. */
 void config_yaml_read(struct config_loader *l, const char *source,
                       const char *text, size_t n);

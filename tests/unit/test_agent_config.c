@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Configuration through its public face: sources, precedence, findings. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -438,7 +441,7 @@ static void hostile_files_cost_one_error(void **state)
     memset(big, '#', CONFIG_MAX_FILE_BYTES + 1);
     config_rig_put(s, "/x.yaml", big, CONFIG_MAX_FILE_BYTES + 1);
     config_rig_load(s);
-    config_rig_assert_line(&s->rep.errors, "larger than 1 MiB");
+    config_rig_assert_line(&s->rep.errors, "is larger than 1 MiB");
     n = 0; /* far more unknown keys than findings are kept */
     for (unsigned i = 0; i < 90000; i++)
         n += (size_t)snprintf(big + n, 16, "k%05u: 1\n", i);
@@ -457,9 +460,52 @@ static void hostile_files_cost_one_error(void **state)
     s->src.file = path;
     config_rig_load(s);
     config_rig_assert_line(&s->rep.errors, "there is no such file");
+}
+
+static void a_pipe_is_read_when_somebody_writes_to_it(void **state)
+{
+    struct config_rig *s = *state;
+    char path[128];
+    int ends[2];
+
+    (void)snprintf(path, sizeof(path), "%s/fifo.yaml", s->root);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    s->src.file = path;
+    config_rig_load(s); /* nobody does: not a wait for ever */
+    config_rig_assert_line(&s->rep.errors,
+                           "cannot be read: is a pipe that nobody");
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(write(ends[1], "site: b.example\n", 16), 16);
+    (void)close(ends[1]);
+    (void)snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
+    config_rig_load(s); /* as a shell's <(command) */
+    config_rig_assert_clean(s);
+    assert_string_equal(s->cfg.site, "b.example");
+    (void)close(ends[0]);
+}
+
+static void what_is_no_file_is_named(void **state)
+{
+    struct config_rig *s = *state;
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s/sock", s->root);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    s->src.file = a.sun_path;
+    config_rig_load(s);
+    config_rig_assert_line(&s->rep.errors, "cannot be read: is a socket");
     s->src.file = s->root;
     config_rig_load(s);
-    config_rig_assert_line(&s->rep.errors, "cannot be read: Is a directory");
+    config_rig_assert_line(&s->rep.errors, "cannot be read: is a folder");
+    s->src.file = "/dev/zero";
+    config_rig_load(s);
+    config_rig_assert_line(&s->rep.errors, "cannot be read: is a device");
+    s->src.file = "/dev/null";
+    config_rig_load(s);
+    config_rig_assert_clean(s);
+    (void)close(fd);
 }
 
 static void the_key_file_wins_and_is_read_again(void **state)
@@ -594,6 +640,8 @@ int main(void)
         T(the_reserve_is_at_most_half_of_the_budget),
         T(given_twice_is_an_error_when_it_differs),
         T(hostile_files_cost_one_error),
+        T(a_pipe_is_read_when_somebody_writes_to_it),
+        T(what_is_no_file_is_named),
         T(the_key_file_wins_and_is_read_again),
         T(a_proxy_is_left_out_for_the_exact_host),
         T(memory_follows_the_container),
