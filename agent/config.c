@@ -291,6 +291,22 @@ const char *config_text(const struct config_loader *l, const char *name)
     return v->text != NULL ? v->text : default_text(l, config_key_find(name));
 }
 
+struct config_place config_place_of(const struct config_loader *l,
+                                    const char *name)
+{
+    const struct config_value *v = config_value(l, name);
+
+    return (struct config_place){.source =
+                                     v->layer != 0 ? v->origin : "default"};
+}
+
+const char *config_name_of(const struct config_loader *l, const char *name)
+{
+    const struct config_value *v = config_value(l, name);
+
+    return v->layer != 0 ? v->name : name;
+}
+
 /* ---- Files -------------------------------------------------------------- */
 
 /* Read @path into the table. @kind: what it is when the file cannot be read.

@@ -24,16 +24,6 @@
 #define CONTROL_FOLDER "/run/retriever"
 #define CONTROL_SOCKET CONTROL_FOLDER "/control.sock"
 
-/* The place that set @name, for findings. */
-static struct config_place place_of(const struct config_loader *l,
-                                    const char *name)
-{
-    const struct config_value *v = config_value(l, name);
-
-    return (struct config_place){.source =
-                                     v->layer != 0 ? v->origin : "default"};
-}
-
 static bool is_set(const struct config_loader *l, const char *name)
 {
     return config_value(l, name)->layer != 0;
@@ -85,7 +75,7 @@ static void report_no_key(const struct config *c, struct config_loader *l)
 
 static int resolve_key(struct config *c, struct config_loader *l)
 {
-    struct config_place at = place_of(l, "api_key_file");
+    struct config_place at = config_place_of(l, "api_key_file");
     char why[CONFIG_WHY];
     char *key = NULL;
     unsigned mode = 0;
@@ -204,7 +194,7 @@ static bool insert_percentile(struct config *c, uint8_t p)
 
 static int resolve_histograms(struct config *c, struct config_loader *l)
 {
-    struct config_place at = place_of(l, "histogram_percentiles");
+    struct config_place at = config_place_of(l, "histogram_percentiles");
     struct string_list aggregates = {0};
     struct string_list percentiles = {0};
     int rc = items_of(l, "histogram_aggregates", &aggregates);
@@ -268,7 +258,7 @@ static void resolve_sizes(struct config *c, const struct config_loader *l,
 
 static void resolve_stop(struct config *c, struct config_loader *l)
 {
-    struct config_place at = place_of(l, "stop_reserve_ms");
+    struct config_place at = config_place_of(l, "stop_reserve_ms");
 
     if (c->stop_reserve_ms > c->stop_timeout_ms / 2) {
         if (is_set(l, "stop_reserve_ms"))
@@ -278,25 +268,25 @@ static void resolve_stop(struct config *c, struct config_loader *l)
         c->stop_reserve_ms = c->stop_timeout_ms / 2;
     }
     if (!c->flush_incomplete_buckets) {
-        at = place_of(l, "dogstatsd_flush_incomplete_buckets");
+        at = config_place_of(l, "dogstatsd_flush_incomplete_buckets");
         config_found(l, FINDING_WARNING, &at,
                      "dogstatsd_flush_incomplete_buckets: false: each stop "
                      "drops the samples of the open bucket");
     }
     if (!c->forwarder_stop_wait_for_inflight) {
-        at = place_of(l, "forwarder_stop_wait_for_inflight");
+        at = config_place_of(l, "forwarder_stop_wait_for_inflight");
         config_found(l, FINDING_WARNING, &at,
                      "forwarder_stop_wait_for_inflight: false: requests on "
                      "their way at a stop are given up");
     }
     if (c->forwarder_backoff_max_ms < c->forwarder_backoff_base_ms) {
-        at = place_of(l, "forwarder_backoff_max");
+        at = config_place_of(l, "forwarder_backoff_max");
         config_found(l, FINDING_WARNING, &at,
                      "forwarder_backoff_max: raised to forwarder_backoff_base");
         c->forwarder_backoff_max_ms = c->forwarder_backoff_base_ms;
     }
     if (c->skip_ssl_validation) {
-        at = place_of(l, "skip_ssl_validation");
+        at = config_place_of(l, "skip_ssl_validation");
         config_found(l, FINDING_WARNING, &at,
                      "skip_ssl_validation: anybody on the way to the intake "
                      "can read the API key");
@@ -309,7 +299,7 @@ static void resolve_stop(struct config *c, struct config_loader *l)
 static void resolve_ring(struct config *c, struct config_loader *l)
 {
     static const char name[] = "ebpf.reader.ring_bytes";
-    struct config_place at = place_of(l, name);
+    struct config_place at = config_place_of(l, name);
     uint32_t below = 1;
 
     while (below <= c->ebpf_ring_bytes / 2)
@@ -327,7 +317,7 @@ static void resolve_ring(struct config *c, struct config_loader *l)
 static void check_families(const struct config *c, struct config_loader *l)
 {
     const struct string_list *lines = &c->ebpf_activity_families;
-    struct config_place at = place_of(l, "ebpf.activity.families");
+    struct config_place at = config_place_of(l, "ebpf.activity.families");
     struct family_rule *rules = calloc(FAMILY_MAX_RULES, sizeof(*rules));
     char why[300];
 
@@ -341,14 +331,6 @@ static void check_families(const struct config *c, struct config_loader *l)
 
 /* ---- Priority ----------------------------------------------------------- */
 
-/* The name that the user knows it by. */
-static const char *name_of(const struct config_loader *l, const char *name)
-{
-    const struct config_value *v = config_value(l, name);
-
-    return v->layer != 0 ? v->name : name;
-}
-
 /* The one check of two keys; what is wrong switches both off. */
 static void resolve_priority(struct config *c, struct config_loader *l)
 {
@@ -356,8 +338,8 @@ static void resolve_priority(struct config *c, struct config_loader *l)
         "event_monitoring_config.event_stream.scheduling_policy";
     static const char priority_key[] =
         "event_monitoring_config.event_stream.scheduling_priority";
-    const struct config_place policy_at = place_of(l, policy_key);
-    const struct config_place at = place_of(l, priority_key);
+    const struct config_place policy_at = config_place_of(l, policy_key);
+    const struct config_place at = config_place_of(l, priority_key);
     const char *policy = config_text(l, policy_key);
     const char *text = config_text(l, priority_key);
     int64_t priority;
@@ -371,17 +353,17 @@ static void resolve_priority(struct config *c, struct config_loader *l)
             config_found(l, FINDING_ERROR, &at,
                          "%s: %s is set, but %s is empty: set it to SCHED_FIFO "
                          "or SCHED_RR, too",
-                         name_of(l, priority_key), text,
-                         name_of(l, policy_key));
+                         config_name_of(l, priority_key), text,
+                         config_name_of(l, policy_key));
     } else if (strcmp(policy, "SCHED_FIFO") != 0 &&
                strcmp(policy, "SCHED_RR") != 0) {
         config_found(l, FINDING_ERROR, &policy_at,
                      "%s: %s is invalid: it must be SCHED_FIFO or SCHED_RR",
-                     name_of(l, policy_key), policy);
+                     config_name_of(l, policy_key), policy);
     } else if (priority < 1 || priority > 99) {
         config_found(l, FINDING_ERROR, &at,
                      "%s: %s is invalid: with %s it must be between 1 and 99",
-                     name_of(l, priority_key), text, policy);
+                     config_name_of(l, priority_key), text, policy);
     } else {
         c->reader_policy = policy[6] == 'F' ? SCHED_FIFO : SCHED_RR;
         c->reader_priority = (int)priority;
@@ -390,7 +372,7 @@ static void resolve_priority(struct config *c, struct config_loader *l)
         config_found(l, FINDING_WARNING, &at,
                      "%s: %s: from %d on interrupt threads of real-time "
                      "kernels wait for the reader; 1 to 10 is enough",
-                     name_of(l, priority_key), text, PRIORITY_HIGH);
+                     config_name_of(l, priority_key), text, PRIORITY_HIGH);
 }
 
 /* ---- Paths -------------------------------------------------------------- */
@@ -475,7 +457,7 @@ static int resolve_no_proxy(struct config *c, const struct config_loader *l)
 /* What TLS is to read: said at the start, not at the first payload. */
 static void resolve_ca_file(const struct config *c, struct config_loader *l)
 {
-    struct config_place at = place_of(l, "tls_ca_file");
+    struct config_place at = config_place_of(l, "tls_ca_file");
 
     if (c->tls_ca_file[0] != '\0' && access(c->tls_ca_file, R_OK) != 0)
         config_found(l, FINDING_ERROR, &at, "tls_ca_file: %s: %s",
@@ -513,6 +495,8 @@ int config_resolve(struct config *c, struct config_loader *l, const char *root)
         rc = resolve_control(c, l, root);
     if (rc == 0)
         rc = resolve_no_proxy(c, l);
+    if (rc == 0)
+        rc = config_check_listeners(c, l);
     if (rc != 0)
         return rc;
     resolve_eol(c, l);

@@ -183,6 +183,11 @@ const char *config_text(const struct config_loader *l, const char *name);
 const struct config_value *config_value(const struct config_loader *l,
                                         const char *name);
 
+/** The place that set @name, for findings, and the name it was given by. */
+struct config_place config_place_of(const struct config_loader *l,
+                                    const char *name);
+const char *config_name_of(const struct config_loader *l, const char *name);
+
 /* ---- Sources ------------------------------------------------------------ */
 
 /** Read the file, or pipe that has a writer, @path; waits for no other. Returns 0
@@ -211,11 +216,15 @@ void config_unknown_env(struct config_loader *l, const char *env,
 /** Nearest name of the table, NULL when nothing is near. */
 const char *config_nearest(const char *name);
 
-/* ---- Afterwards (config_resolve.c, config_limit.c, config_secret.c) ----- */
+/* ---- Afterwards (config_resolve.c, config_limit.c, ...) ----------------- */
 
 /** Fields that follow from several keys or from the system. Returns 0 or
  *  -ENOMEM. */
 int config_resolve(struct config *c, struct config_loader *l, const char *root);
+
+/** One path or port for two listeners is an error; the second gets its key's
+ *  default. Returns 0 or -ENOMEM. */
+int config_check_listeners(struct config *c, struct config_loader *l);
 
 /** Memory limit of our control group, 0 = none. @root: before /proc and /sys. */
 uint64_t config_container_limit(const char *root);
