@@ -51,6 +51,18 @@ static int replace(char **field, const char *text)
     return 0;
 }
 
+/* @name has its value from @origin, whatever was given for it. */
+static int set_origin(struct config_loader *l, const char *name,
+                      const char *origin)
+{
+    struct config_value *v =
+        &l->values[config_key_index(config_key_find(name))];
+
+    v->name = name;
+    v->layer = l->layer;
+    return replace(&v->origin, origin);
+}
+
 /* ---- API key ------------------------------------------------------------ */
 
 /* What was refused was named already, with the place. */
@@ -89,6 +101,9 @@ static int resolve_key(struct config *c, struct config_loader *l)
         if (rc == 0) {
             free(c->api_key);
             c->api_key = key;
+            rc = set_origin(l, "api_key", c->api_key_file);
+            if (rc != 0)
+                return rc;
             if ((mode & 07) != 0)
                 config_found(l, FINDING_WARNING, &at,
                              "api_key_file: %s is open to every user (mode "

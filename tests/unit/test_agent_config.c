@@ -515,6 +515,8 @@ static void the_key_file_wins_and_is_read_again(void **state)
     char text[256];
     char path[128];
     char *key = NULL;
+    char *dumped;
+    char shown[200];
 
     (void)snprintf(path, sizeof(path), "%s/key", s->root);
     (void)snprintf(text, sizeof(text), "api_key_file: %s\n", path);
@@ -523,6 +525,11 @@ static void the_key_file_wins_and_is_read_again(void **state)
     config_rig_load_text(s, text);
     config_rig_assert_clean(s);
     assert_string_equal(s->cfg.api_key, "filefilefilefile");
+    (void)snprintf(shown, sizeof(shown), "api_key: \"*****efile\"  # %s\n",
+                   path);
+    dumped = dump(&s->cfg);
+    assert_non_null(strstr(dumped, shown));
+    free(dumped);
     stamp = s->cfg.api_key_stamp;
     assert_int_equal(config_poll_key_file(&s->cfg, &stamp, &key), 0);
     config_rig_put_text(s, "/key", "nextnextnextnextnext");
