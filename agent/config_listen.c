@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listeners that stand in each other's way: found here, since the second bind()
- * fails as if another agent were there.
+ * What would fail when a listener is bound: an owner that does not exist, and
+ * listeners that stand in each other's way, the second of which fails as if
+ * another agent were there.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "agent/account.h"
 #include "agent/config_table.h"
 
 #define MAX_HOST 256
@@ -94,6 +96,31 @@ static bool is_same(const struct listener *a, const struct listener *b)
     /* Each type has abstract names of its own. */
     return (a->kind == b->kind || a->where[0] != '@') &&
            same_path(a->where, b->where);
+}
+
+/* ---- Who may use them --------------------------------------------------- */
+
+void config_check_owners(struct config *c, struct config_loader *l)
+{
+    struct config_place at = config_place_of(l, "dogstatsd_socket_owner");
+    uid_t uid;
+    gid_t gid;
+
+    if (c->dogstatsd_socket_owner[0] != '\0' &&
+        !account_user(c->dogstatsd_socket_owner, &uid)) {
+        config_found(l, FINDING_ERROR, &at,
+                     "dogstatsd_socket_owner: %s names no user",
+                     c->dogstatsd_socket_owner);
+        c->dogstatsd_socket_owner[0] = '\0';
+    }
+    at = config_place_of(l, "dogstatsd_socket_group");
+    if (c->dogstatsd_socket_group[0] != '\0' &&
+        !account_group(c->dogstatsd_socket_group, &gid)) {
+        config_found(l, FINDING_ERROR, &at,
+                     "dogstatsd_socket_group: %s names no group",
+                     c->dogstatsd_socket_group);
+        c->dogstatsd_socket_group[0] = '\0';
+    }
 }
 
 /* ---- All listeners ------------------------------------------------------ */

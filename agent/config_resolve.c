@@ -469,16 +469,6 @@ static int resolve_no_proxy(struct config *c, const struct config_loader *l)
     return replace(&c->no_proxy, list);
 }
 
-/* What TLS is to read: said at the start, not at the first payload. */
-static void resolve_ca_file(const struct config *c, struct config_loader *l)
-{
-    struct config_place at = config_place_of(l, "tls_ca_file");
-
-    if (c->tls_ca_file[0] != '\0' && access(c->tls_ca_file, R_OK) != 0)
-        config_found(l, FINDING_ERROR, &at, "tls_ca_file: %s: %s",
-                     c->tls_ca_file, strerror(errno));
-}
-
 /* A proxy's password must not come out in any log line. */
 static void register_password(const char *url)
 {
@@ -520,7 +510,8 @@ int config_resolve(struct config *c, struct config_loader *l, const char *root)
     resolve_ring(c, l);
     check_families(c, l);
     resolve_priority(c, l);
-    resolve_ca_file(c, l);
+    config_check_owners(c, l);
+    config_check_tls_files(c, l);
     register_password(c->proxy_http);
     register_password(c->proxy_https);
     return 0;

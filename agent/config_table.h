@@ -226,6 +226,12 @@ int config_resolve(struct config *c, struct config_loader *l, const char *root);
  *  default. Returns 0 or -ENOMEM. */
 int config_check_listeners(struct config *c, struct config_loader *l);
 
+/** Owners of sockets that do not exist are errors; nobody is named then. */
+void config_check_owners(struct config *c, struct config_loader *l);
+
+/** Files that TLS is to read and write, as far as one can see from outside. */
+void config_check_tls_files(const struct config *c, struct config_loader *l);
+
 /** Memory limit of our control group, 0 = none. @root: before /proc and /sys. */
 uint64_t config_container_limit(const char *root);
 

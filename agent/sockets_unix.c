@@ -6,9 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <libgen.h>
-#include <pwd.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agent/account.h"
 #include "agent/base/log.h"
 #include "agent/sockets_private.h"
 
@@ -128,27 +127,14 @@ static int set_owner(const struct unix_opts *o, const char **why)
 {
     uid_t uid = (uid_t)-1;
     gid_t gid = (gid_t)-1;
-    char *end;
 
-    if (o->owner[0] != '\0') {
-        const struct passwd *pw = getpwnam(o->owner);
-        unsigned long id = strtoul(o->owner, &end, 10);
-
-        if (pw == NULL && *end != '\0') {
-            *why = "dogstatsd_socket_owner names no user";
-            return -EINVAL;
-        }
-        uid = pw != NULL ? pw->pw_uid : (uid_t)id;
+    if (o->owner[0] != '\0' && !account_user(o->owner, &uid)) {
+        *why = "dogstatsd_socket_owner names no user";
+        return -EINVAL;
     }
-    if (o->group[0] != '\0') {
-        const struct group *gr = getgrnam(o->group);
-        unsigned long id = strtoul(o->group, &end, 10);
-
-        if (gr == NULL && *end != '\0') {
-            *why = "dogstatsd_socket_group names no group";
-            return -EINVAL;
-        }
-        gid = gr != NULL ? gr->gr_gid : (gid_t)id;
+    if (o->group[0] != '\0' && !account_group(o->group, &gid)) {
+        *why = "dogstatsd_socket_group names no group";
+        return -EINVAL;
     }
     if (uid == (uid_t)-1 && gid == (gid_t)-1)
         return 0;

@@ -549,6 +549,55 @@ static void the_key_file_wins_and_is_read_again(void **state)
     assert_false(config_rig_has_line(&s->rep.errors, "two words"));
 }
 
+static void owners_of_sockets_must_exist(void **state)
+{
+    struct config_rig *s = *state;
+
+    s->env[1] = "DD_DOGSTATSD_SOCKET_OWNER=nosuch.user";
+    s->env[2] = "DD_DOGSTATSD_SOCKET_GROUP=nosuch.group";
+    config_rig_load(s);
+    assert_int_equal(s->rep.errors.n, 2);
+    config_rig_assert_line(&s->rep.errors,
+                           "DD_DOGSTATSD_SOCKET_OWNER: dogstatsd_socket_owner: "
+                           "nosuch.user names no user");
+    config_rig_assert_line(&s->rep.errors, "nosuch.group names no group");
+    assert_string_equal(s->cfg.dogstatsd_socket_owner, "");
+    s->env[1] = "DD_DOGSTATSD_SOCKET_OWNER=root";
+    s->env[2] = "DD_DOGSTATSD_SOCKET_GROUP=12345";
+    config_rig_load(s);
+    config_rig_assert_clean(s);
+}
+
+static void files_of_tls_are_looked_at(void **state)
+{
+    struct config_rig *s = *state;
+    char ca[128], keys[128];
+
+    (void)snprintf(ca, sizeof(ca), "DD_TLS_CA_FILE=%s/ca.pem", s->root);
+    (void)snprintf(keys, sizeof(keys), "DD_SSLKEYLOGFILE=%s/no/keys", s->root);
+    s->env[1] = ca;
+    s->env[2] = keys;
+    config_rig_put_text(s, "/ca.pem", "root:x:0:0\n");
+    config_rig_load(s);
+    assert_int_equal(s->rep.errors.n, 2);
+    config_rig_assert_line(&s->rep.errors,
+                           "/ca.pem: holds no certificate in PEM form");
+    config_rig_assert_line(&s->rep.errors, "/no/keys: cannot be written: No "
+                                           "such file or directory");
+    s->env[1] = "DD_TLS_CA_FILE=/nowhere/ca.pem";
+    config_rig_load(s);
+    config_rig_assert_line(&s->rep.errors, "No such file or directory");
+
+    s->env[1] = ca;
+    config_rig_put_text(s, "/ca.pem", "# ours\n-----BEGIN CERTIFICATE-----\n");
+    config_rig_put_text(s, "/no/other", "");
+    config_rig_load(s);
+    config_rig_assert_clean(s);
+    config_rig_put_text(s, "/no/keys", "");
+    config_rig_load(s);
+    config_rig_assert_clean(s);
+}
+
 static void a_proxy_is_left_out_for_the_exact_host(void **state)
 {
     struct config_rig *s = *state;
@@ -650,6 +699,8 @@ int main(void)
         T(a_pipe_is_read_when_somebody_writes_to_it),
         T(what_is_no_file_is_named),
         T(the_key_file_wins_and_is_read_again),
+        T(owners_of_sockets_must_exist),
+        T(files_of_tls_are_looked_at),
         T(a_proxy_is_left_out_for_the_exact_host),
         T(memory_follows_the_container),
         T(the_agents_queue_size_counts_without_run_path),
