@@ -203,6 +203,7 @@ void config_offer_list(struct config_loader *l, const struct config_place *at,
                        const struct config_key *key, struct string_list *items)
 {
     char why[CONFIG_WHY];
+    bool good = true;
 
     for (size_t i = 0; i < items->n; i++) {
         const char *text = items->items[i];
@@ -211,11 +212,19 @@ void config_offer_list(struct config_loader *l, const struct config_place *at,
         if (wrong == NULL && config_parse(key, text, NULL, why) == 0)
             continue;
         refuse(l, at, key, text, strlen(text), wrong != NULL ? wrong : why);
-        string_list_fini(items);
-        return;
+        good = false;
     }
-    (void)keep(l, at, key, NULL, items);
+    if (good)
+        (void)keep(l, at, key, NULL, items);
     string_list_fini(items);
+}
+
+/* "[::1]" is an address and no list. */
+static bool begins_with_address(const char *text)
+{
+    size_t n = strcspn(text, "], \t\"");
+
+    return text[n] == ']' && memchr(text, ':', n) != NULL;
 }
 
 static void offer_as_list(struct config_loader *l,
@@ -227,8 +236,7 @@ static void offer_as_list(struct config_loader *l,
     int rc = text[0] == '[' ? config_yaml_list(text, &items)
                             : config_split(key, text, &items);
 
-    /* "[::1]" is an address and no list. */
-    if (rc == -EINVAL && strchr(text, '"') == NULL)
+    if (rc == -EINVAL && begins_with_address(text))
         rc = config_split(key, text, &items);
     if (rc == -ENOMEM)
         l->failed = true;
@@ -469,10 +477,12 @@ int config_load(struct config *out, const struct config_sources *src,
         rc = -ENOMEM;
     if (rc != 0)
         goto out;
+    string_list_fini(&l.unknown);
     *out = c;
     *rep = l.report;
     return 0;
 out:
+    string_list_fini(&l.unknown);
     if (c.origins == NULL)
         free_values(l.values);
     else

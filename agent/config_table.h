@@ -149,7 +149,8 @@ struct config_origins {
 struct config_loader {
     struct config_report report;
     struct config_value *values;
-    unsigned layer; /* of the source being read; grows */
+    struct string_list unknown; /* keys that a warning named */
+    unsigned layer;             /* of the source being read; grows */
     bool exec_mode;
     bool failed; /* memory was out */
 };

@@ -443,6 +443,10 @@ void config_unknown(struct config_loader *l, const struct config_place *at,
         l->report.n_dropped++;
         return;
     }
+    if (string_list_has(&l->unknown, name))
+        return;
+    if (string_list_add(&l->unknown, name, strlen(name)) != 0)
+        l->failed = true;
     near = config_nearest(name);
     config_found(l, FINDING_WARNING, at, "%s: unknown key%s%s", name,
                  near != NULL ? "; did you mean " : " and none is like it",

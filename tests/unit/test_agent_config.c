@@ -346,6 +346,42 @@ static void lists_come_in_each_form(void **state)
     assert_int_equal(s->cfg.hist_percentiles[1], 99);
 }
 
+static void each_bad_item_of_a_list_is_named(void **state)
+{
+    struct config_rig *s = *state;
+
+    config_rig_load_text(s, "histogram_aggregates: [most, max, least]\n");
+    assert_int_equal(s->rep.errors.n, 2);
+    config_rig_assert_line(&s->rep.errors, "histogram_aggregates: most must");
+    config_rig_assert_line(&s->rep.errors, "histogram_aggregates: least must");
+    assert_int_equal(s->cfg.hist_aggregates,
+                     HIST_MAX | HIST_MEDIAN | HIST_AVG | HIST_COUNT);
+}
+
+static void a_broken_json_list_is_called_one(void **state)
+{
+    struct config_rig *s = *state;
+
+    s->env[1] = "DD_TAGS=[\"x\"";
+    s->env[2] = "DD_DOGSTATSD_SOCKETS=[1,";
+    s->env[3] = "DD_EXTRA_TAGS=[a:1,b:2";
+    s->env[4] = "NO_PROXY=[::1],api.datadoghq.com";
+    config_rig_load(s);
+    assert_int_equal(s->rep.errors.n, 3);
+    config_rig_assert_line(&s->rep.errors, "DD_TAGS: tags: [\"x\" is no JSON");
+    config_rig_assert_line(&s->rep.errors, "sockets: [1, is no JSON list");
+    config_rig_assert_line(&s->rep.errors, "[a:1,b:2 is no JSON list");
+    assert_string_equal(s->cfg.no_proxy, "[::1],api.datadoghq.com");
+}
+
+static void an_unknown_key_is_named_once(void **state)
+{
+    struct config_rig *s = *state;
+
+    config_rig_load_text(s, "stop_timout: 5\nstop_timout: 5\n");
+    assert_int_equal(s->rep.warnings.n, 1);
+}
+
 static void units_and_words_are_understood(void **state)
 {
     struct config_rig *s = *state;
@@ -692,6 +728,9 @@ int main(void)
         T(unknown_names_get_the_nearest_one),
         T(an_empty_variable_is_off_for_sockets_only),
         T(lists_come_in_each_form),
+        T(each_bad_item_of_a_list_is_named),
+        T(a_broken_json_list_is_called_one),
+        T(an_unknown_key_is_named_once),
         T(units_and_words_are_understood),
         T(the_reserve_is_at_most_half_of_the_budget),
         T(given_twice_is_an_error_when_it_differs),
