@@ -87,8 +87,7 @@ static int type_of(const struct socket_entry *e)
 }
 
 /* 0: nobody answers there and the path is gone now. */
-static int remove_stale(const struct sockaddr_un *a, socklen_t n, int type,
-                        const char **why)
+static int remove_stale(const struct sockaddr_un *a, socklen_t n, int type)
 {
     struct stat st;
     int rc = 0;
@@ -96,21 +95,16 @@ static int remove_stale(const struct sockaddr_un *a, socklen_t n, int type,
 
     if (lstat(a->sun_path, &st) != 0)
         return -errno;
-    if (!S_ISSOCK(st.st_mode)) {
-        *why = "the path exists and is not a socket; remove it or choose "
-               "another";
+    if (!S_ISSOCK(st.st_mode))
         return -EEXIST;
-    }
     fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     if (connect(fd, (const struct sockaddr *)a, n) == 0 ||
-        errno != ECONNREFUSED) {
-        *why = "another agent serves it; stop that one or choose another path";
+        errno != ECONNREFUSED)
         rc = -EADDRINUSE;
-    } else if (unlink(a->sun_path) != 0) {
+    else if (unlink(a->sun_path) != 0)
         rc = -errno;
-    }
     close(fd);
     return rc;
 }
@@ -138,7 +132,11 @@ static int set_owner(const struct unix_opts *o, const char **why)
     }
     if (uid == (uid_t)-1 && gid == (gid_t)-1)
         return 0;
-    return chown(o->path, uid, gid) == 0 ? 0 : -errno;
+    if (chown(o->path, uid, gid) == 0)
+        return 0;
+    *why = "this user may not give it to dogstatsd_socket_owner and "
+           "dogstatsd_socket_group";
+    return -errno;
 }
 
 /* Made with the tightest mode and opened to others only when it is complete. */
@@ -154,7 +152,7 @@ static int bind_path(struct socket_entry *e, const struct sockaddr_un *a,
     mask = umask(0177);
     rc = bind(e->fd, (const struct sockaddr *)a, n) == 0 ? 0 : -errno;
     if (rc == -EADDRINUSE) {
-        rc = remove_stale(a, n, type_of(e), why);
+        rc = remove_stale(a, n, type_of(e));
         if (rc == 0 && bind(e->fd, (const struct sockaddr *)a, n) != 0)
             rc = -errno;
     }
@@ -201,18 +199,52 @@ static int bind_and_listen(struct socket_entry *e, const struct unix_opts *o,
     return rc;
 }
 
+/* What to do about @rc; @buf is for a text of several parts. */
+static const char *advice(int rc, const struct unix_opts *o, char *buf,
+                          size_t size)
+{
+    switch (rc) {
+    case -EADDRINUSE:
+        return "another agent serves it; stop that one or choose another path";
+    case -EEXIST:
+        return "the path exists and is not a socket; remove it or choose "
+               "another";
+    case -EMFILE:
+    case -ENFILE:
+        return "no descriptor is left: raise the limit of open files "
+               "(ulimit -n, LimitNOFILE=)";
+    default:
+        break;
+    }
+    if (o->optional)
+        return "name a path in a folder of this user, or an empty one for "
+               "none";
+    switch (rc) {
+    case -ENOENT:
+        (void)snprintf(buf, size, "make the folder %.*s",
+                       (int)(strrchr(o->path, '/') - o->path), o->path);
+        return buf;
+    case -EACCES:
+    case -EPERM:
+    case -EROFS:
+        return "this user must be able to write the path's folder";
+    default:
+        return "choose another path";
+    }
+}
+
 int sockets_bind_unix(struct socket_entry *e, const struct config *cfg,
                       const struct unix_opts *opts)
 {
-    const char *why =
-        opts->optional
-            ? "name a path in a folder of this user, or an empty one for none"
-            : "this user must be able to write the path's folder";
+    const char *why = NULL; /* where its errno does not say it */
+    char buf[160];
     int rc;
 
     (void)snprintf(e->name, sizeof(e->name), "%s", opts->path);
     rc = bind_and_listen(e, opts, &why);
     if (rc != 0) {
+        if (why == NULL)
+            why = advice(rc, opts, buf, sizeof(buf));
         log_write(NULL, opts->optional ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR,
                   "sockets", "socket was not bound: %s socket=%s cause=%s", why,
                   e->name, strerror(-rc));

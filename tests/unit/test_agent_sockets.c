@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -275,6 +276,69 @@ static void an_explicit_path_without_folder_fails(void **state)
     assert_int_equal(f->n_failed, 1);
 }
 
+/* sockets_bind_unix(), with no descriptor left where @full. */
+static int bind_unix(const struct fixture *f, const char *path, bool full)
+{
+    const struct unix_opts opts = {.path = path,
+                                   .mode = 0600,
+                                   .owner = "",
+                                   .group = ""};
+    struct socket_entry e = {.fd = -1, .kind = SOCKET_UNIXGRAM};
+    struct rlimit had, low;
+    int fd = dup(STDERR_FILENO);
+    int rc;
+
+    assert_true(fd >= 0);
+    (void)close(fd);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &had), 0);
+    low = had;
+    if (full)
+        low.rlim_cur = (rlim_t)fd; /* which would be the next */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    rc = sockets_bind_unix(&e, &f->cfg, &opts);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &had), 0);
+    return rc;
+}
+
+/* The bind fails, and @part is in what is logged. */
+static void assert_logged(const struct fixture *f, const char *path, bool full,
+                          const char *part)
+{
+    const struct log_opts quiet = {.level = LOG_LEVEL_OFF};
+    struct log_opts to_file = {.level = LOG_LEVEL_ERROR};
+    char file[96];
+    char text[2048] = "";
+    FILE *log;
+
+    (void)snprintf(file, sizeof(file), "%s/log", f->folder);
+    to_file.file = file;
+    assert_int_equal(log_init(&to_file), 0);
+    log = fopen(file, "re");
+    assert_non_null(log);
+    assert_true(bind_unix(f, path, full) < 0);
+    (void)fread(text, 1, sizeof(text) - 1, log);
+    (void)fclose(log);
+    (void)unlink(file);
+    (void)log_init(&quiet);
+    if (strstr(text, part) == NULL)
+        fail_msg("%s: no \"%s\" in: %s", path, part, text);
+}
+
+static void a_failed_bind_says_what_to_do(void **state)
+{
+    struct fixture *f = *state;
+    char path[100];
+    char part[160];
+
+    (void)snprintf(path, sizeof(path), "%s/no/dsd.socket", f->folder);
+    (void)snprintf(part, sizeof(part),
+                   "make the folder %s/no socket=", f->folder);
+    assert_logged(f, path, false, part);
+    (void)snprintf(path, sizeof(path), "%s/log/dsd.socket", f->folder);
+    assert_logged(f, path, false, "choose another path");
+    assert_logged(f, f->path, true, "no descriptor is left: raise the limit");
+}
+
 static void urls_open_all_kinds(void **state)
 {
     struct fixture *f = *state;
@@ -476,6 +540,7 @@ int main(void)
         T(what_is_no_socket_is_never_removed),
         T(a_path_that_another_took_over_is_left_at_the_end),
         T(an_explicit_path_without_folder_fails),
+        T(a_failed_bind_says_what_to_do),
         T(urls_open_all_kinds),
         T(a_connection_knows_its_listener),
         T(sockets_of_a_service_manager_are_adopted),
