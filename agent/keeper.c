@@ -365,11 +365,11 @@ int keeper_watch_signals(struct keeper *k)
     return k->signal_fd >= 0 ? 0 : -errno;
 }
 
-/* Before the descriptors that are not a worker's are noted. */
-static void claim_identity(struct keeper *k)
+void keeper_claim_identity(struct keeper *k)
 {
     k->claim_fd = identity_claim(&k->identity, &k->config);
-    if (k->claim_fd == -EADDRINUSE)
+    /* Behind an upgrade it may be held by our own worker of before. */
+    if (k->claim_fd == -EADDRINUSE && !k->inherited.present)
         log_warn(
             MODULE,
             "another agent on this host sends under the same identity: of a "
@@ -377,6 +377,13 @@ static void claim_identity(struct keeper *k)
             "intake; give one of them another `instance` or `hostname` "
             "host=%s instance=%s",
             k->identity.host, k->identity.instance_tag);
+}
+
+void keeper_leave_identity(struct keeper *k)
+{
+    if (k->claim_fd >= 0)
+        (void)close(k->claim_fd);
+    k->claim_fd = -1;
 }
 
 int keeper_prepare(struct keeper *k)
@@ -401,7 +408,7 @@ int keeper_prepare(struct keeper *k)
     rc = keeper_open_run_path(k);
     if (rc != 0)
         return rc;
-    claim_identity(k);
+    keeper_claim_identity(k); /* before what is not a worker's is noted */
     open_modules(k);
     fill_env(k);
     k->open_fds = opendir("/proc/self/fd");
@@ -432,8 +439,7 @@ void keeper_fini(struct keeper *k)
     free(k->upgrade.program);
     if (k->open_fds != NULL)
         closedir(k->open_fds);
-    if (k->claim_fd >= 0)
-        (void)close(k->claim_fd);
+    keeper_leave_identity(k);
     identity_fini(&k->identity);
     stamps_fini(&k->stamps);
     config_fini(&k->config);

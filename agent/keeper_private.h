@@ -33,6 +33,10 @@ void fd_set_add(struct fd_set_of *s, int fd);
 void fd_set_remove(struct fd_set_of *s, int fd);
 void fd_set_fini(struct fd_set_of *s);
 
+/* identity.h: the claim that others are warned by, and its end. */
+void keeper_claim_identity(struct keeper *k);
+void keeper_leave_identity(struct keeper *k);
+
 /** Have the limit of open files raised to what @n_conns connections need. Returns 0,
  *  or -EMFILE when it leaves too few to serve: both were said. Behind the job's
  *  start, which keeps the limit of its caller. */

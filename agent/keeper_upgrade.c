@@ -302,8 +302,12 @@ static void execute(struct keeper *k)
     keeper_close_all_at_exec(k);
     keep_descriptors(k, true);
     keeper_keep_over_exec(exe, true);
+    keeper_leave_identity(k); /* or our worker had it, beside the next image */
     (void)execv(k->upgrade.program, cli_original_argv());
     rc = errno;
+    keeper_claim_identity(k);
+    if (k->claim_fd >= 0)
+        fd_set_add(&k->kept, k->claim_fd);
     keep_descriptors(k, false);
     (void)unsetenv(KEEPER_HANDOVER_VARIABLE);
     close(exe);

@@ -448,6 +448,8 @@ class Upgrades(UpgradeCase):
                 self.assertEqual(difference(), ({}, {}),
                                  "too many, too few behind upgrade %d" % n)
                 raise
+        # The worker of before is nobody else.
+        self.assertEqual([x for x in agent.err.all() if "identity" in x], [])
         with open("/proc/%d/environ" % agent.proc.pid) as f:
             self.assertNotIn("RETRIEVER_TRIAL", f.read())
 
