@@ -32,15 +32,15 @@ bool cell_add(struct agg *a, struct context *c, const struct sample *s,
  *  value if it has none. */
 bool cell_add_sum(struct agg *a, struct context *c, double value, uint64_t n);
 
-/** Neumaier's step: *sum + *comp grows by @v. */
+/** *sum + *comp grows by @v: Knuth's two-sum, which tells what the addition lost
+ *  whichever of the two is larger, without a branch (TAOCP 2, 4.2.2, theorem B). */
 static inline void sum_add(double *sum, double *comp, double v)
 {
     double s = *sum;
     double t = s + v;
-    double as = __builtin_fabs(s);
-    double av = __builtin_fabs(v);
+    double grown = t - s;
 
-    *comp += as >= av ? (s - t) + v : (v - t) + s;
+    *comp += (s - (t - grown)) + (v - grown);
     *sum = t;
 }
 
@@ -50,24 +50,42 @@ double sum_total(double sum, double comp);
 /** v / rate, finite. */
 double rated_value(double v, double rate);
 
-/** What cell_add() does for nearly every line: one value for a counter or gauge
- *  that has its cell. false: it is something else, nothing was done. */
-static inline bool cell_add_plain(struct agg *a, struct context *c, double v,
-                                  double rate)
-{
-    struct cell_small *cell = block_at(a, c->cell);
+/** What cell_add_plain() needs of an aggregator, where no store can change it; to be
+ *  taken anew when anything else was done. */
+struct cell_plain {
+    struct region_saves saves;
+    unsigned char *blocks;
+    uint32_t chain;
+};
 
-    if (c->chain != a->head->open.id || c->kind > KIND_GAUGE ||
+/** For at most @n lines. */
+static inline struct cell_plain cell_plain_of(const struct agg *a, uint32_t n)
+{
+    return (struct cell_plain){.saves =
+                                   region_saves_of(a->r, n,
+                                                   sizeof(struct cell_small)),
+                               .blocks = a->blocks,
+                               .chain = a->head->open.id};
+}
+
+/** What cell_add() does for nearly every line: one value for a counter or gauge
+ *  that has its cell. false: it is something else, nothing was done. Who calls it
+ *  adds up how many were done (agg->pending_aggregated). */
+static inline bool cell_add_plain(struct cell_plain *k, const struct context *c,
+                                  double v)
+{
+    struct cell_small *cell =
+        (void *)(k->blocks + (size_t)c->cell * BLOCK_REF_UNIT);
+
+    if (c->chain != k->chain || c->kind > KIND_GAUGE ||
         (c->flags & CONTEXT_OVERFLOW) != 0)
         return false;
-    region_save(a->r, cell, sizeof(*cell));
+    region_save_next(&k->saves, cell, sizeof(*cell));
     cell->n++;
     if (c->kind == KIND_GAUGE)
         cell->value = v;
     else
-        sum_add(&cell->value, &cell->comp,
-                rate == 1.0 ? v : rated_value(v, rate));
-    a->pending_aggregated++;
+        sum_add(&cell->value, &cell->comp, v);
     return true;
 }
 

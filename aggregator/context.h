@@ -29,20 +29,21 @@ enum cell_kind context_kind(unsigned spelling_class);
 /** Where spellings are looked up, until one is entered. */
 struct spellings {
     const struct table_slot *slots;
-    uint32_t mask;
+    uint32_t mask, homes; /* of all slots; of the first ones of lines */
 };
 
 static inline struct spellings context_spellings(const struct agg *a)
 {
     const struct table *t = &a->head->spelling;
 
-    return (struct spellings){table_slots(a, t), t->mask};
+    return (struct spellings){table_slots(a, t), t->mask,
+                              table_home(t->mask, UINT32_MAX)};
 }
 
 static inline const struct table_slot *context_line(struct spellings s,
                                                     struct hash128 h)
 {
-    return &s.slots[table_home(s.mask, (uint32_t)h.lo)];
+    return &s.slots[(uint32_t)h.lo & s.homes];
 }
 
 /** What @h stands for if it was seen before, mostly: a reference to be asked for
@@ -54,8 +55,9 @@ static inline uint32_t context_guess(struct spellings s, struct hash128 h)
 
 static inline const void *context_record(const struct agg *a, uint32_t ref)
 {
-    return (ref & REF_ALIAS) == 0 ? (const void *)&a->contexts[ref]
-                                  : (const void *)&a->aliases[ref & ~REF_ALIAS];
+    if (__builtin_expect((ref & REF_ALIAS) == 0, 1))
+        return &a->contexts[ref];
+    return &a->aliases[ref & ~REF_ALIAS];
 }
 
 /** The context that @ref stands for, if that has this hash; else NULL. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One look at 128 bytes gives all delimiters of a line as bits, from which they are
- * taken one by one. What dsd_parse() decides by comparing bytes is decided here once
- * more, for the usual forms only. Here each instruction counts.
+ * One look at 128 bytes gives the delimiters of a line as bits, from which they are
+ * taken one by one; all lines are hashed behind that. What dsd_parse() decides by
+ * comparing bytes is decided here once more, for the usual forms only. Here each
+ * instruction counts.
  *
  * Compiled once per form (dsd_ahead_form.c): the flags, and DSD_AHEAD_AVX512, say
  * which vectors there are, DSD_AHEAD how the form is called.
@@ -15,6 +16,7 @@
 #include "aggregator/spelling_lanes.h"
 
 #define LOOK_BYTES 64u
+#define SIGHT_BYTES (2 * LOOK_BYTES)
 #define INLINE inline __attribute__((always_inline))
 
 extern const struct dsd_ahead_form DSD_AHEAD;
@@ -39,6 +41,11 @@ static inline uint64_t bits(struct block b, char c)
     return _mm512_cmpeq_epi8_mask(b.v, _mm512_set1_epi8(c));
 }
 
+static inline uint64_t mark_bits(struct block b)
+{
+    return bits(b, '|') | bits(b, '\n');
+}
+
 #elif defined(__AVX2__) && !defined(DSD_AHEAD_SCALAR)
 #include <immintrin.h>
 
@@ -56,15 +63,35 @@ static inline struct block load(const char *p, size_t left)
     return (struct block){{_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)}};
 }
 
-static inline uint64_t half(__m256i v, char c)
+static inline __m256i equal(__m256i v, char c)
 {
-    return (uint32_t)_mm256_movemask_epi8(
-        _mm256_cmpeq_epi8(v, _mm256_set1_epi8(c)));
+    return _mm256_cmpeq_epi8(v, _mm256_set1_epi8(c));
+}
+
+static inline uint64_t tops(__m256i low, __m256i high)
+{
+    return (uint32_t)_mm256_movemask_epi8(low) |
+           (uint64_t)(uint32_t)_mm256_movemask_epi8(high) << 32;
 }
 
 static inline uint64_t bits(struct block b, char c)
 {
-    return half(b.v[0], c) | half(b.v[1], c) << 32;
+    return tops(equal(b.v[0], c), equal(b.v[1], c));
+}
+
+/* The low nibble chooses the one byte with it that it may be. */
+static inline __m256i mark(__m256i v)
+{
+    const __m256i may_be = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, '\n', -1, '|', -1,
+                      -1, -1));
+
+    return _mm256_cmpeq_epi8(_mm256_shuffle_epi8(may_be, v), v);
+}
+
+static inline uint64_t mark_bits(struct block b)
+{
+    return tops(mark(b.v[0]), mark(b.v[1]));
 }
 
 #elif defined(__SSE2__) && !defined(DSD_AHEAD_SCALAR)
@@ -97,6 +124,11 @@ static inline uint64_t bits(struct block b, char c)
     return all;
 }
 
+static inline uint64_t mark_bits(struct block b)
+{
+    return bits(b, '|') | bits(b, '\n');
+}
+
 #else
 
 #define LOADS_WHAT_IS_LEFT false
@@ -120,6 +152,11 @@ static inline uint64_t bits(struct block b, char c)
     return all;
 }
 
+static inline uint64_t mark_bits(struct block b)
+{
+    return bits(b, '|') | bits(b, '\n');
+}
+
 #endif
 
 /* ---- A line ------------------------------------------------------------- */
@@ -133,51 +170,52 @@ static INLINE uint32_t first_bit(uint64_t x)
 #endif
 }
 
-static inline struct view view_of(const char *p, uint32_t n)
-{
-    return (struct view){.p = p, .n = n};
-}
-
-/* The '|' of a line that are not taken yet; of those behind its end nothing is
- * known. */
-struct bars {
+/* Where fields end: each '|' and LF in sight that is not taken yet. */
+struct marks {
     uint64_t low, high;
-    uint32_t end;
 };
 
-/* Where the next one is, or the end; it is taken. */
-static INLINE uint32_t next_bar(struct bars *b)
+/* The end of the packet, @left bytes on, is the last one. */
+static struct marks up_to_end(struct marks m, size_t left)
+{
+    uint64_t end = 1ULL << left % LOOK_BYTES;
+
+    if (left >= SIGHT_BYTES)
+        return m;
+    if (left >= LOOK_BYTES)
+        return (struct marks){m.low, (m.high & (end - 1)) | end};
+    return (struct marks){(m.low & (end - 1)) | end, 0};
+}
+
+/* Where the next one is; it is taken. SIGHT_BYTES: there is none. */
+static INLINE uint32_t next_mark(struct marks *m)
 {
     uint32_t at;
 
-    if (b->low != 0) {
-        at = first_bit(b->low);
-        b->low &= b->low - 1;
+    if (m->low != 0) {
+        at = first_bit(m->low);
+        m->low &= m->low - 1;
     } else {
-        at = LOOK_BYTES + first_bit(b->high);
-        b->high &= b->high - 1;
+        at = LOOK_BYTES + first_bit(m->high);
+        m->high &= m->high - 1;
     }
-    return at < b->end ? at : b->end;
+    return at;
 }
 
-/* METRIC_N_TYPES: none. Which type comes next is the one thing about a line
- * that no branch predictor can know: hence a table. Two letters are "ms" and nothing
- * else. */
-static INLINE unsigned type_of(const char *p, uint32_t n)
+/* The type and 1 more; 0: none. Which type comes next is the one thing about a
+ * line that no branch predictor can know: hence a table. Two letters are "ms" and
+ * nothing else. */
+static const uint8_t types[256] = {
+    ['c'] = 1 + METRIC_COUNTER,      ['g'] = 1 + METRIC_GAUGE,
+    ['h'] = 1 + METRIC_HISTOGRAM,    ['s'] = 1 + METRIC_SET,
+    ['d'] = 1 + METRIC_DISTRIBUTION,
+};
+
+static INLINE unsigned type_and_1_of(const char *p, uint32_t n)
 {
-    /* 1 more, as 0 is all others */
-    static const uint8_t types[256] = {
-        ['c'] = 1 + METRIC_COUNTER,      ['g'] = 1 + METRIC_GAUGE,
-        ['h'] = 1 + METRIC_HISTOGRAM,    ['s'] = 1 + METRIC_SET,
-        ['d'] = 1 + METRIC_DISTRIBUTION,
-    };
-
-    unsigned type = types[(unsigned char)p[0]];
-
-    if (n == 1)
-        return type != 0 ? type - 1 : METRIC_N_TYPES;
-    return n == 2 && p[0] == 'm' && p[1] == 's' ? METRIC_TIMING
-                                                : METRIC_N_TYPES;
+    if (__builtin_expect(n == 1, 1))
+        return types[(unsigned char)p[0]];
+    return n == 2 && p[0] == 'm' && p[1] == 's' ? 1 + METRIC_TIMING : 0;
 }
 
 /* One to eight digits at once: bytes of one word, then pairs of them, then fours.
@@ -196,16 +234,23 @@ static INLINE bool few_digits(double *out, const char *p, uint32_t n)
     return true;
 }
 
-static INLINE bool take_value(double *out, const char *p, uint32_t n,
-                              bool can_read)
+/* Not inlined: what it calls would cost take_line() its registers. */
+static __attribute__((noinline)) bool any_number(double *out, const char *p,
+                                                 uint32_t n)
 {
     const char *end = p + n;
 
+    return n > 0 && number_parse_next(out, &p, end) == NUMBER_OK && p == end;
+}
+
+static INLINE bool take_value(double *out, const char *p, uint32_t n,
+                              bool can_read)
+{
     if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&
-        __builtin_expect(n <= 8 && can_read, 1) &&
+        __builtin_expect(n - 1 < 8 && can_read, 1) &&
         __builtin_expect(few_digits(out, p, n), 1))
         return true;
-    return number_parse_next(out, &p, end) == NUMBER_OK && p == end;
+    return any_number(out, p, n);
 }
 
 static bool take_field(const struct dsd_parser_opts *o, struct dsd_ahead *d,
@@ -215,10 +260,13 @@ static bool take_field(const struct dsd_parser_opts *o, struct dsd_ahead *d,
         return true;
     switch (at[0]) {
     case '#':
-        d->tags = view_of(at + 1, n - 1);
+        d->tags = at + 1;
+        d->n_tags = (uint8_t)(n - 1);
         return true;
     case '@':
-        return dsd_parse_rate(&d->rate, &d->bad_rate, view_of(at + 1, n - 1));
+        d->is_rated = true;
+        return dsd_parse_rate(&d->rate, &d->bad_rate,
+                              (struct view){at + 1, n - 1});
     case 'T':
         return !o->no_aggregation;
     case 'c':
@@ -229,87 +277,139 @@ static bool take_field(const struct dsd_parser_opts *o, struct dsd_ahead *d,
     }
 }
 
-/* Not inlined: what it calls would cost take_line() its registers. */
-static __attribute__((noinline)) bool take_fields(
+/* All fields from @i on. Returns where the line ends; 0: it is not usual. Not
+ * inlined: what it calls would cost take_line() its registers. */
+static __attribute__((noinline)) uint32_t take_fields(
     const struct dsd_parser_opts *o, struct dsd_ahead *d, const char *at,
-    uint32_t i, struct bars bars)
+    size_t left, uint32_t i, struct marks marks)
 {
-    while (i < bars.end) {
-        uint32_t stop = next_bar(&bars);
+    uint32_t stop;
 
-        if (!take_field(o, d, at + i, stop - i))
-            return false;
+    while ((stop = next_mark(&marks)) < SIGHT_BYTES) {
+        bool is_end = stop == left || at[stop] == '\n';
+        uint32_t n = stop - i;
+
+        n -= is_end && n > 0 && at[stop - 1] == '\r';
+        if (!take_field(o, d, at + i, n))
+            return 0;
+        if (is_end)
+            return stop;
         i = stop + 1;
     }
-    return true;
+    return 0;
 }
 
-/* The line at @at, which is looked at @look: there, or at a copy of it. Returns its
- * bytes with its LF; 0: it is not usual. */
-static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
-                                 const struct lanes *key, struct dsd_ahead *d,
-                                 const char *at, size_t left, const char *look)
+/* The line at @at, of whatever fields. Returns its bytes with its LF; 0: it is not
+ * usual. */
+static __attribute__((noinline)) uint32_t take_any_line(
+    const struct dsd_ahead_opts *o, struct dsd_ahead *d, const char *at,
+    size_t left, uint32_t colon, struct marks seen)
 {
-    const bool may_pass = look == at;
+    struct marks marks = up_to_end(seen, left);
+    /* Name, value and type: "a:1|c". */
+    uint32_t value_end = next_mark(&marks);
+    uint32_t end = next_mark(&marks);
+    uint32_t n_value = value_end - colon - 1;
+    const char *value = at + colon + 1;
+    unsigned type;
+
+    if (end >= SIGHT_BYTES || at[value_end] != '|' || at[0] == '_' ||
+        colon - 1 >= LOOK_BYTES - 1 || n_value - 1 >= SIGHT_BYTES)
+        return 0;
+    type = type_and_1_of(at + value_end + 1, end - value_end - 1);
+    if (type-- == 0)
+        return 0;
+    if (type == METRIC_SET)
+        d->member = (struct view){value, n_value};
+    else if (!take_value(&d->value, value, n_value, left - colon > 8))
+        return 0;
+    d->type = (uint8_t)type;
+    d->name = at;
+    d->n_name = (uint8_t)colon;
+    d->n_tags = 0;
+    d->is_rated = false;
+    if (end < left && at[end] == '|') {
+        end = take_fields(o->parser, d, at, left, end + 1, marks);
+        if (end == 0)
+            return 0;
+    }
+    if (end == left && !o->may_end_bare)
+        return 0;
+    d->n_bytes = (uint8_t)(end + (end < left));
+    return d->n_bytes;
+}
+
+/* Four bytes as one number, whatever lies where @any is not 0. */
+#define FOUR(a, b, c, d)                                                       \
+    ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 |                \
+     (uint32_t)(d) << 24)
+
+/* The line at @at, which is looked at @look: there, or at a copy of it. Most have a few
+ * digits, a type of one letter and tags, nothing else: "a:1|c|#b". */
+static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
+                                 struct dsd_ahead *d, const char *at,
+                                 size_t left, const char *look)
+{
     struct block low = load(look, left);
     struct block high =
         load(look + LOOK_BYTES, left > LOOK_BYTES ? left - LOOK_BYTES : 0);
-    struct bars bars = {bits(low, '|'), bits(high, '|'), 0};
+    struct marks marks = {mark_bits(low), mark_bits(high)};
     uint32_t colon = first_bit(bits(low, ':'));
-    uint32_t n = first_bit(bits(low, '\n'));
-    uint32_t n_bytes, value_end, type_end, i;
-    unsigned type;
+    /* Marks beyond the first 64 bytes make the tags' length negative, and those
+     * behind the packet, too. */
+    uint32_t value_end = first_bit(marks.low);
+    uint64_t rest = marks.low & (marks.low - 1);
+    uint64_t last = rest & (rest - 1);
+    uint32_t next =
+        last != 0 ? first_bit(last) : LOOK_BYTES + first_bit(marks.high);
+    uint32_t end = next < left ? next : (uint32_t)left;
+    int32_t n_tags = (int32_t)(end - value_end - 4);
+    uint32_t n_value = value_end - colon - 1;
+    uint32_t type;
 
-    if (n == LOOK_BYTES)
-        n += first_bit(bits(high, '\n'));
-    if (n > left)
-        n = (uint32_t)left;
-    if (n - 1 >= DSD_AHEAD_MAX_BYTES) /* 0, too */
-        return 0;
-    if (n == left && !o->may_end_bare)
-        return 0;
-    n_bytes = n + (n < left);
-    d->has_lf = n < left;
-    d->n_bytes = n_bytes;
-    n -= at[n - 1] == '\r';
-    bars.end = n;
-    /* Name, value and type: "a:1|c". */
-    value_end = next_bar(&bars);
-    type_end = next_bar(&bars);
-    if (colon == 0 || colon == LOOK_BYTES || colon + 1 >= value_end ||
-        value_end + 1 >= type_end || at[0] == '_')
-        return 0;
-    type = type_of(at + value_end + 1, type_end - value_end - 1);
-    if (type == METRIC_N_TYPES)
-        return 0;
-    d->type = (uint8_t)type;
-    if (type == METRIC_SET)
-        d->member = view_of(at + colon + 1, value_end - colon - 1);
-    else if (!take_value(&d->value, at + colon + 1, value_end - colon - 1,
-                         left - colon > 8))
-        return 0;
-    d->name = view_of(at, colon);
-    d->tags = view_of(NULL, 0);
-    d->rate = 1;
-    d->bad_rate = false;
-    i = type_end + 1;
-    if (i < n) {
-        struct bars rest = bars;
-
-        if (__builtin_expect(at[i] == '#' && next_bar(&rest) == n, 1))
-            d->tags = view_of(at + i + 1, n - i - 1);
-        else if (!take_fields(o->parser, d, at, i, bars))
+    if (__builtin_expect(n_tags < 0 || end >= SIGHT_BYTES, 0) ||
+        __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
+        goto other;
+    type = lanes_read32(look + value_end);
+    if (__builtin_expect((type & FOUR(255, 0, 255, 255)) !=
+                             FOUR('|', 0, '|', '#'),
+                         0))
+        goto other;
+    type = types[type >> 8 & 255];
+    if (__builtin_expect(type == 0 || type == 1 + METRIC_SET, 0))
+        goto other;
+    if (LOADS_WHAT_IS_LEFT && left - colon <= 8)
+        goto other;
+    if (__builtin_expect(look[0] == '_' || colon - 1 >= LOOK_BYTES - 1 ||
+                             n_value - 1 >= 8 ||
+                             !few_digits(&d->value, look + colon + 1, n_value),
+                         0))
+        goto other;
+    if (__builtin_expect(look[end - 1] == '\r', 0))
+        goto other;
+    d->type = (uint8_t)(type - 1);
+    d->name = at;
+    d->n_name = (uint8_t)colon;
+    d->tags = at + value_end + 4;
+    d->n_tags = (uint8_t)n_tags;
+    d->is_rated = false;
+    if (end == left) {
+        if (!o->may_end_bare)
             return 0;
+        d->n_bytes = (uint8_t)end;
+        return end;
     }
-    d->hash = lanes_hash(key, d->name, d->tags, type | o->class, may_pass);
-    __builtin_prefetch(context_line(o->spellings, d->hash));
-    return n_bytes;
+    d->n_bytes = (uint8_t)(end + 1);
+    if (__builtin_expect(look[end] == '\n', 1))
+        return end + 1;
+other:
+    return take_any_line(o, d, at, left, colon, marks);
 }
 
 /* ---- Packets ------------------------------------------------------------ */
 
 /* Bytes from a line's first on that are looked at. */
-#define SEEN_BYTES (2 * LOOK_BYTES + LANES_PASS_BYTES)
+#define SEEN_BYTES (SIGHT_BYTES + LANES_PASS_BYTES)
 
 static INLINE bool may_look(const struct dsd_readable *r, const char *at,
                             size_t left)
@@ -321,13 +421,72 @@ static INLINE bool may_look(const struct dsd_readable *r, const char *at,
 }
 
 static __attribute__((noinline)) uint32_t take_copied_line(
-    const struct dsd_ahead_opts *o, const struct lanes *key,
-    struct dsd_ahead *d, const char *at, size_t left)
+    const struct dsd_ahead_opts *o, struct dsd_ahead *d, const char *at,
+    size_t left)
 {
-    char copy[2 * LOOK_BYTES] = {0};
+    char copy[SIGHT_BYTES + 8] = {0};
 
-    memcpy(copy, at, left < sizeof(copy) ? left : sizeof(copy));
-    return take_line(o, key, d, at, left, copy);
+    memcpy(copy, at, left < SIGHT_BYTES ? left : SIGHT_BYTES);
+    return take_line(o, d, at, left, copy);
+}
+
+/* Returns whether all may be looked at where they lie. */
+static INLINE bool take_lines(const struct dsd_ahead_opts *o,
+                              struct dsd_ahead_lines *out,
+                              const struct dsd_packet *in, uint32_t n,
+                              uint32_t *working)
+{
+    const struct dsd_packet *packet = in;
+    const struct dsd_packet *in_end =
+        in + (n < DSD_AHEAD_LINES ? n : DSD_AHEAD_LINES);
+    struct dsd_ahead *d = out->lines;
+    struct dsd_ahead *end = d + DSD_AHEAD_LINES;
+    uint32_t *ends = out->ends;
+    bool may_pass = true;
+
+    for (; packet < in_end; packet++) {
+        const char *at = packet->p;
+        size_t left = packet->n;
+
+        *working = packet->record;
+        while (left > 0 && d < end) {
+            uint32_t n_bytes;
+
+            if (__builtin_expect(may_look(&o->readable, at, left), 1)) {
+                n_bytes = take_line(o, d, at, left, at);
+            } else {
+                n_bytes = take_copied_line(o, d, at, left);
+                may_pass = false;
+            }
+            if (n_bytes == 0)
+                break;
+            at += n_bytes;
+            left -= n_bytes;
+            d++;
+        }
+        if (left > 0)
+            break;
+        *ends++ = (uint32_t)(d - out->lines);
+    }
+    out->n = (uint32_t)(d - out->lines);
+    out->n_packets = (uint32_t)(packet - in);
+    return may_pass;
+}
+
+/* By themselves: here the vectors need all registers, above the numbers did. */
+static INLINE void hash_lines(const struct dsd_ahead_opts *o,
+                              struct dsd_ahead_lines *out, bool may_pass)
+{
+    const struct lanes key = lanes_of(o->key);
+    const struct spellings spellings = o->spellings;
+    const unsigned class = o->class;
+    struct dsd_ahead *end = out->lines + out->n;
+
+    for (struct dsd_ahead *d = out->lines; d < end; d++) {
+        d->hash = lanes_hash(&key, dsd_ahead_name(d), dsd_ahead_tags(d),
+                             d->type | class, may_pass);
+        __builtin_prefetch(context_line(spellings, d->hash));
+    }
 }
 
 static void read_packets(const struct dsd_ahead_opts *o,
@@ -335,35 +494,10 @@ static void read_packets(const struct dsd_ahead_opts *o,
                          const struct dsd_packet *in, uint32_t n,
                          uint32_t *working)
 {
-    const struct lanes key = lanes_of(o->key);
-    struct dsd_ahead *d = out->lines;
-    uint32_t n_lines = 0;
-    uint32_t i;
-
-    for (i = 0; i < n && i < DSD_AHEAD_LINES; i++) {
-        const char *at = in[i].p;
-        const char *end = at + in[i].n;
-
-        *working = in[i].record;
-        while (at < end && n_lines < DSD_AHEAD_LINES) {
-            size_t left = (size_t)(end - at);
-            uint32_t n_bytes =
-                __builtin_expect(may_look(&o->readable, at, left), 1)
-                    ? take_line(o, &key, d, at, left, at)
-                    : take_copied_line(o, &key, d, at, left);
-
-            if (n_bytes == 0)
-                break;
-            at += n_bytes;
-            n_lines++;
-            d++;
-        }
-        if (at < end)
-            break;
-        out->ends[i] = n_lines;
-    }
-    out->n = n_lines;
-    out->n_packets = i;
+    if (take_lines(o, out, in, n, working))
+        hash_lines(o, out, true);
+    else
+        hash_lines(o, out, false);
 }
 
 static struct hash128 hash_one(const struct spelling_key *key, struct view name,

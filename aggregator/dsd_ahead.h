@@ -24,16 +24,20 @@
 
 /** A line read ahead of its turn. */
 struct dsd_ahead {
-    struct view name, tags;
-    struct view member; /* sets */
-    double value;       /* all others */
-    double rate;
+    const char *name, *tags;
     struct hash128 hash; /* of the spelling: name, tags, type */
-    uint32_t n_bytes;    /* of the line, with its LF */
-    uint8_t type;        /* enum metric_type */
-    bool bad_rate;
-    bool has_lf;
+    union {
+        struct view member; /* sets */
+        double value;       /* all others */
+    };
+    double rate; /* if it is_rated; else 1 */
+    uint8_t n_name, n_tags;
+    uint8_t n_bytes; /* of the line, with its LF */
+    uint8_t type;    /* enum metric_type */
+    bool is_rated;
+    bool bad_rate; /* if it is_rated */
 };
+_Static_assert(sizeof(struct dsd_ahead) <= 64, "one cache line");
 
 /** Bytes where they lie, @record of their landing zone; behind it comes @next. */
 struct dsd_packet {
@@ -67,7 +71,8 @@ struct dsd_ahead_lines {
 };
 
 /** Read the lines of the @n packets at @in, which lie one behind the other, up to
- *  the first unusual one. *working is always the record that is looked at. */
+ *  the first unusual one. *working is always the record that is looked at; the last
+ *  one, while bytes that were looked at are hashed. */
 typedef void dsd_ahead_fn(const struct dsd_ahead_opts *o,
                           struct dsd_ahead_lines *out,
                           const struct dsd_packet *in, uint32_t n,
@@ -83,18 +88,30 @@ struct dsd_ahead_form {
  *  last. */
 const struct dsd_ahead_form *dsd_ahead_form(unsigned i);
 
+static inline struct view dsd_ahead_name(const struct dsd_ahead *d)
+{
+    return (struct view){.p = d->name, .n = d->n_name};
+}
+
+/** Its pointer says nothing where there are none. */
+static inline struct view dsd_ahead_tags(const struct dsd_ahead *d)
+{
+    return (struct view){.p = d->tags, .n = d->n_tags};
+}
+
 /** Into *@s, of which all else is zero, and stays so; borrows from @d, too. Field by
  *  field: for a struct of this size compilers emit "rep stos". */
 static inline void dsd_ahead_fill(struct sample *s, const struct dsd_ahead *d)
 {
-    s->name = d->name;
-    s->tags = d->tags;
+    s->name = dsd_ahead_name(d);
+    s->tags = d->n_tags > 0 ? dsd_ahead_tags(d) : (struct view){NULL, 0};
     s->type = (enum metric_type)d->type;
-    s->bad_rate = d->bad_rate;
-    s->rate = d->rate;
+    s->bad_rate = d->is_rated && d->bad_rate;
+    s->rate = d->is_rated ? d->rate : 1;
     s->values = &d->value;
     s->n_values = 1;
-    s->member = d->member;
+    if (d->type == METRIC_SET)
+        s->member = d->member;
 }
 
 #endif

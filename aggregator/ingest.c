@@ -229,7 +229,7 @@ static void read_ahead(struct ingest *in, const struct dsd_packet *r,
     in->agg->form->read(&o, &in->ahead, r, n, working);
 }
 
-static INLINE void find_group(struct ingest *in, struct group *g)
+static INLINE void find_group(struct ingest *in, struct group *restrict g)
 {
     const struct dsd_ahead *d = in->ahead.lines;
     const uint32_t n = in->ahead.n;
@@ -246,52 +246,93 @@ static INLINE void find_group(struct ingest *in, struct group *g)
 
         if (__builtin_expect(c == NULL, 0))
             c = context_find(a, d[i].hash);
-        if (c != NULL)
+        if (__builtin_expect(c != NULL, 1))
             __builtin_prefetch(block_at(a, c->cell), 1);
         g->of[i] = c;
     }
 }
 
-/* false: it took the long way, which may have filled the stretch. */
-static INLINE bool apply_one(struct ingest *in, const char *p,
-                             const struct dsd_ahead *d, struct context *c)
+/* The long way of a line that was read ahead. */
+static void apply_one(struct ingest *in, const struct dsd_ahead *d,
+                      struct context *c)
 {
     enum dsd_result r;
 
-    if (__builtin_expect(is_filtered(in, d->type), 0)) {
+    if (is_filtered(in, d->type)) {
         count(in, &agg_counts(in->agg)->filtered[FILTER_DISABLED], 1);
-        return true;
+        return;
     }
-    if (__builtin_expect(c != NULL && !d->bad_rate, 1) &&
-        cell_add_plain(in->agg, c, d->value, d->rate))
-        return true;
     dsd_ahead_fill(&in->sample, d);
     r = agg_sample_of(in->agg, &in->sample, c);
-    if (__builtin_expect(r != DSD_METRIC, 0))
-        name_offender(in, r, p, d->n_bytes - d->has_lf);
-    return false;
+    if (r != DSD_METRIC)
+        name_offender(in, r, d->name,
+                      d->n_bytes - (d->name[d->n_bytes - 1] == '\n'));
 }
 
-/* Applies lines from *line up to line @to, the first of which is at @p, until the
- * stretch is full. Returns where they end. */
-static INLINE const char *apply_lines(struct ingest *in, struct stretch *st,
-                                      const struct group *g, uint32_t *line,
-                                      uint32_t to, const char *p)
+static INLINE bool apply_plain(struct cell_plain *k, const struct dsd_ahead *d,
+                               const struct context *c)
 {
-    uint32_t from = *line;
-    uint32_t i = from;
+    double v = d->value;
 
-    while (i < to && !st->full) {
-        const struct dsd_ahead *d = &in->ahead.lines[i];
-
-        st->full = !apply_one(in, p, d, g->of[i]) && is_full(in, st);
-        p += d->n_bytes;
-        i++;
+    if (c == NULL)
+        return false;
+    if (d->is_rated) {
+        if (d->bad_rate)
+            return false;
+        if (c->kind == KIND_COUNTER)
+            v = rated_value(v, d->rate);
     }
-    st->n_lines += i - from;
-    st->n_received += i - from;
-    *line = i;
-    return p;
+    return cell_add_plain(k, c, v);
+}
+
+/* Applies lines from @i on, up to the first that takes the long way, or to @to. Not
+ * inlined: here it has all registers. */
+static __attribute__((noinline)) uint32_t apply_run(const struct ingest *in,
+                                                    const struct group *g,
+                                                    uint32_t i, uint32_t to)
+{
+    struct cell_plain k = cell_plain_of(in->agg, to - i);
+    const struct dsd_ahead *d = in->ahead.lines;
+    uint32_t from = i;
+
+    if (in->drop_series)
+        return i;
+    while (i < to && apply_plain(&k, &d[i], g->of[i]))
+        i++;
+    in->agg->pending_aggregated += i - from;
+    return i;
+}
+
+/* Applies the first @n lines of the packets at @r, until the stretch is full. Returns
+ * how many. */
+static uint32_t apply_lines(struct ingest *in, struct stretch *st,
+                            const struct group *g, uint32_t n,
+                            const struct dsd_packet *r, uint32_t *working)
+{
+    uint32_t i = apply_run(in, g, 0, n);
+    uint32_t packet = 0;
+
+    while (i < n && !st->full) {
+        while (packet < in->ahead.n_packets && in->ahead.ends[packet] <= i)
+            packet++;
+        *working = r[packet].record;
+        apply_one(in, &in->ahead.lines[i], g->of[i]);
+        st->full = is_full(in, st); /* it may have filled it */
+        i++;
+        if (!st->full)
+            i = apply_run(in, g, i, n);
+    }
+    st->n_lines += i;
+    st->n_received += i;
+    return i;
+}
+
+/* Bytes of the packet at @p up to line @to. */
+static size_t bytes_to(const struct ingest *in, const char *p, uint32_t to)
+{
+    const struct dsd_ahead *last = &in->ahead.lines[to - 1];
+
+    return (size_t)(last->name - p) + last->n_bytes;
 }
 
 /* Usual lines at @p. Returns their bytes. */
@@ -300,12 +341,14 @@ static size_t group(struct ingest *in, struct stretch *st, const char *p,
 {
     const struct dsd_packet packet = {.p = p, .n = (uint32_t)n};
     struct group g;
-    uint32_t line = 0;
     uint32_t working;
 
     read_ahead(in, &packet, 1, &working, may_end_bare);
+    if (in->ahead.n == 0)
+        return 0;
     find_group(in, &g);
-    return (size_t)(apply_lines(in, st, &g, &line, in->ahead.n, p) - p);
+    return bytes_to(in, p,
+                    apply_lines(in, st, &g, in->ahead.n, &packet, &working));
 }
 
 /* One line of any sort. Returns its bytes with its LF; 0: not all of its values
@@ -370,10 +413,9 @@ uint32_t ingest_datagrams(struct ingest *in, struct ingest_pos *pos,
 {
     const struct dsd_ahead_lines *ahead = &in->ahead;
     struct stretch st = {0};
-    struct ingest_pos to = *pos;
+    struct ingest_pos to;
     struct group g;
-    uint32_t line = 0;
-    uint32_t i = 0;
+    uint32_t n_lines, i;
 
     if (pos->offset != 0 || values_done(in, pos) > 0)
         return 0;
@@ -385,17 +427,17 @@ uint32_t ingest_datagrams(struct ingest *in, struct ingest_pos *pos,
         return 0;
     in->ahead.n = ahead->ends[ahead->n_packets - 1];
     find_group(in, &g);
-    while (i < ahead->n_packets && !st.full) {
-        const char *p = r[i].p;
-
-        *working = r[i].record;
-        p = apply_lines(in, &st, &g, &line, ahead->ends[i], p);
+    n_lines = apply_lines(in, &st, &g, ahead->n, r, working);
+    for (i = 0; i < ahead->n_packets && ahead->ends[i] <= n_lines; i++)
+        st.n_bytes += r[i].n;
+    st.n_datagrams = i;
+    if (i < ahead->n_packets && n_lines > (i > 0 ? ahead->ends[i - 1] : 0)) {
         st.n_datagrams++;
         st.n_bytes += r[i].n;
-        if (line < ahead->ends[i])
-            to = (struct ingest_pos){r[i].record, (uint32_t)(p - r[i].p)};
-        else
-            to = (struct ingest_pos){r[i++].next, 0};
+        to = (struct ingest_pos){r[i].record,
+                                 (uint32_t)bytes_to(in, r[i].p, n_lines)};
+    } else {
+        to = (struct ingest_pos){r[i - 1].next, 0};
     }
     set_values_done(in, pos, 0, 0);
     commit(in, &st, t, pos, to);

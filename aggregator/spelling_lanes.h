@@ -36,6 +36,14 @@ LANES_INLINE uint64_t lanes_read64(const char *p)
     return v;
 }
 
+LANES_INLINE uint32_t lanes_read32(const char *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
 /* Bytes that share a page with ours may be looked at; a sanitizer would take it for
  * a fault. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -300,14 +308,6 @@ LANES_INLINE uint64_t lanes_fold(uint64_t x, uint64_t y)
     unsigned __int128 product = (unsigned __int128)x * y;
 
     return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-LANES_INLINE uint64_t lanes_read32(const char *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return v;
 }
 
 LANES_INLINE void lanes_step(struct lanes *l, uint64_t x, uint64_t y)

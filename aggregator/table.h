@@ -55,7 +55,8 @@ static inline uint32_t table_look(const struct table_slot line[TABLE_LINE],
                                     _mm_cmpeq_epi32(high, want));
     uint32_t bits = (uint32_t)_mm_movemask_epi8(found); /* two a slot */
 
-    return bits != 0 ? line[__builtin_ctz(bits) / 2].ref : 0;
+    /* Two bits and two words a slot, the second of which is the reference. */
+    return bits != 0 ? (&line->ref)[(unsigned)__builtin_ctz(bits)] : 0;
 #else
     uint32_t bits = 0;
 

@@ -151,6 +151,40 @@ static inline void region_save(struct region *r, const void *p, size_t n)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
+/** Saves for which there is room, one behind the other: for a loop in which each
+ *  instruction counts. Between two of them nothing else is saved or committed. */
+struct region_saves {
+    struct region_journal *journal;
+    size_t at;
+};
+
+/** Of at most @n saves of @n_bytes each, a multiple of 8. */
+static inline struct region_saves region_saves_of(const struct region *r,
+                                                  size_t n, size_t n_bytes)
+{
+    struct region_journal *j = &r->head->journal;
+
+    REQUIRE(n_bytes > 0 && n_bytes % 8 == 0 &&
+            n * (n_bytes + 16) <= region_room(r));
+    return (struct region_saves){j, atomic_load_explicit(&j->n_bytes,
+                                                         memory_order_relaxed)};
+}
+
+/** As region_save(). */
+static inline void region_save_next(struct region_saves *s, const void *p,
+                                    size_t n)
+{
+    struct region_journal *j = s->journal;
+    uint64_t tail[2] = {(uint64_t)(uintptr_t)p, n};
+
+    memcpy(j->bytes + s->at, p, n);
+    memcpy(j->bytes + s->at + n, tail, sizeof(tail));
+    s->at += n + sizeof(tail);
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&j->n_bytes, s->at, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 /** Save and set one scalar. */
 #define region_set(r, lvalue, value)                                           \
     do {                                                                       \

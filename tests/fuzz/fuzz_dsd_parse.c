@@ -143,25 +143,28 @@ static void check_form(const struct dsd_parser *p,
     const struct dsd_ahead_opts o = {.parser = &p->opts,
                                      .key = &key,
                                      .may_end_bare = true,
-                                     .spellings = {slots, TABLE_LINE - 1}};
+                                     .spellings = {slots, TABLE_LINE - 1, 0}};
     const struct dsd_packet packet = {.p = line, .n = (uint32_t)line_n};
-    const struct sample *s = &p->sample;
+    const struct sample *want = &p->sample;
     struct dsd_ahead_lines lines;
-    const struct dsd_ahead *d = lines.lines;
+    struct sample s = {0};
     uint32_t working;
 
     form->read(&o, &lines, &packet, 1, &working);
     if (lines.n == 0)
         return;
-    CHECK(rc == DSD_METRIC && s->n_values == 1 && s->ts_s == 0);
-    CHECK(d->n_bytes == line_n && !d->has_lf && d->type == s->type);
-    CHECK(same_view(d->name, s->name) && same_view(d->tags, s->tags));
-    CHECK(s->local_data.n + s->external_data.n + s->cardinality.n == 0);
-    CHECK(d->rate == s->rate && d->bad_rate == s->bad_rate);
-    if (s->type == METRIC_SET)
-        CHECK(same_view(d->member, s->member));
+    CHECK(rc == DSD_METRIC && want->n_values == 1 && want->ts_s == 0);
+    CHECK(lines.lines[0].n_bytes == line_n);
+    dsd_ahead_fill(&s, &lines.lines[0]);
+    CHECK(s.type == want->type);
+    CHECK(same_view(s.name, want->name) && same_view(s.tags, want->tags));
+    CHECK(want->local_data.n + want->external_data.n + want->cardinality.n ==
+          0);
+    CHECK(s.rate == want->rate && s.bad_rate == want->bad_rate);
+    if (s.type == METRIC_SET)
+        CHECK(same_view(s.member, want->member));
     else
-        CHECK(memcmp(&d->value, s->values, sizeof(double)) == 0);
+        CHECK(memcmp(s.values, want->values, sizeof(double)) == 0);
 }
 
 /* What is read ahead is what dsd_parse() gave. */

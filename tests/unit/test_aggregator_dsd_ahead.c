@@ -56,7 +56,7 @@ static void open_fixture(bool no_aggregation, bool origin_client)
     f.opts = (struct dsd_ahead_opts){.parser = &f.parser.opts,
                                      .key = &key,
                                      .may_end_bare = true,
-                                     .spellings = {slots, TABLE_LINE - 1}};
+                                     .spellings = {slots, TABLE_LINE - 1, 0}};
     f.middle = p + page;
     f.end = p + 2 * page;
     f.readable = (struct dsd_readable){p, f.end};
@@ -82,45 +82,44 @@ static void same_view(struct view x, struct view y)
 
 static void same(const struct dsd_ahead *x, const struct dsd_ahead *y)
 {
-    same_view(x->name, y->name);
-    same_view(x->tags, y->tags);
+    same_view(dsd_ahead_name(x), dsd_ahead_name(y));
+    same_view(dsd_ahead_tags(x), dsd_ahead_tags(y));
     assert_int_equal(x->type, y->type);
     if (x->type == METRIC_SET)
         same_view(x->member, y->member);
     else
         assert_memory_equal(&x->value, &y->value, sizeof(x->value));
-    assert_true(x->rate == y->rate && x->bad_rate == y->bad_rate);
+    assert_int_equal(x->is_rated, y->is_rated);
+    if (x->is_rated)
+        assert_true(x->rate == y->rate && x->bad_rate == y->bad_rate);
     assert_int_equal(x->n_bytes, y->n_bytes);
-    assert_int_equal(x->has_lf, y->has_lf);
 }
 
 static void as_parsed(const struct dsd_ahead *d, const char *line, uint32_t n)
 {
-    const struct sample *s = &f.parser.sample;
-    struct dsd_ahead want;
+    const struct sample *want = &f.parser.sample;
+    struct sample s = {0};
 
     assert_int_equal(dsd_parse(&f.parser, line, n), DSD_METRIC);
-    assert_int_equal(s->n_values, 1);
-    assert_int_equal(s->ts_s, 0);
-    want = (struct dsd_ahead){
-        .name = s->name,
-        .tags = s->tags,
-        .type = (uint8_t)s->type,
-        .member = s->member,
-        .value = s->type == METRIC_SET ? 0 : s->values[0],
-        .rate = s->rate,
-        .bad_rate = s->bad_rate,
-        .n_bytes = n + d->has_lf,
-        .has_lf = d->has_lf,
-    };
-    same(d, &want);
+    assert_int_equal(want->n_values, 1);
+    assert_int_equal(want->ts_s, 0);
+    dsd_ahead_fill(&s, d);
+    same_view(s.name, want->name);
+    same_view(s.tags, want->tags);
+    assert_int_equal(s.type, want->type);
+    if (s.type == METRIC_SET)
+        same_view(s.member, want->member);
+    else
+        assert_memory_equal(s.values, want->values, sizeof(double));
+    assert_true(s.rate == want->rate && s.bad_rate == want->bad_rate);
 }
 
 /* Lines are hashed as their form hashes single spellings. */
 static void as_hashed(const struct dsd_ahead *d,
                       const struct dsd_ahead_form *form)
 {
-    struct hash128 h = form->hash(&key, d->name, d->tags, d->type);
+    struct hash128 h =
+        form->hash(&key, dsd_ahead_name(d), dsd_ahead_tags(d), d->type);
 
     assert_memory_equal(&d->hash, &h, sizeof(h));
 }
@@ -152,8 +151,10 @@ static uint32_t check_at(const char *packet, size_t n_bytes, char *end,
     for (uint32_t i = 0; i < got[0].n; i++) {
         const char *lf = memchr(p, '\n', (size_t)(end - p));
 
-        assert_int_equal(lines[i].has_lf, lf != NULL);
-        as_parsed(&lines[i], p, (uint32_t)((lf != NULL ? lf : end) - p));
+        uint32_t n = (uint32_t)((lf != NULL ? lf : end) - p);
+
+        assert_int_equal(lines[i].n_bytes, n + (lf != NULL));
+        as_parsed(&lines[i], p, n);
         p += lines[i].n_bytes;
     }
     assert_int_equal(got[0].n_packets, p == end);
