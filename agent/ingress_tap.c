@@ -50,20 +50,6 @@ static uint32_t source_of(const struct ingress *g, const struct tap_record *r,
     return i < g->sockets->n ? i : SOCKETS_MAX;
 }
 
-/* The lines lie in another CPU's cache, in pages that do not follow each other: they
- * are asked for so far ahead. */
-#define AHEAD_BYTES 1024u
-#define LINE_BYTES 64u
-
-static void ask_ahead(const struct ring *ring, uint64_t *asked, uint64_t pos,
-                      uint64_t end)
-{
-    uint64_t to = pos + AHEAD_BYTES < end ? pos + AHEAD_BYTES : end;
-
-    for (; *asked < to; *asked += LINE_BYTES)
-        __builtin_prefetch(ring->data + (*asked & (ring->n_bytes - 1)));
-}
-
 /* Tags of the process that sent @r; over UDP the number is not dependable. */
 static struct view tags_of(struct ingress *g, const struct tap_record *r,
                            uint32_t source)
@@ -73,36 +59,28 @@ static struct view tags_of(struct ingress *g, const struct tap_record *r,
     return origin_tags(&g->origin, PROCTAGS_TGID, r->tgid);
 }
 
-/* May the record @r stand in one group with those of @tgid, which has these tags? */
-static bool is_alike(struct ingress *g, const struct tap_record *r,
-                     uint32_t source, uint32_t tgid, struct view tags)
-{
-    return r->tgid == tgid || (tags.n == 0 && tags_of(g, r, source).n == 0);
-}
-
 /* Records from @pos on of one socket, and of one sender if that has tags, which are
- * set. Returns how many. */
-static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
-                     uint64_t *asked, struct dsd_packet p[DSD_AHEAD_LINES],
-                     uint32_t *source)
+ * set. Returns how many. Not inlined: here it has all registers. */
+static __attribute__((noinline)) uint32_t list(
+    struct ingress *g, uint64_t pos, uint64_t end,
+    struct dsd_packet p[DSD_AHEAD_LINES], uint32_t *source)
 {
-    const struct ring *ring = &g->landing->ring;
+    const struct ring ring = g->landing->ring;
     const struct tap_record *first = NULL;
     struct view tags = {0};
     uint32_t n_bytes = 0;
     uint32_t n = 0;
 
-    while (n < DSD_AHEAD_LINES && n_bytes < DSD_AHEAD_BYTES && pos < end) {
+    while (n < DSD_AHEAD_LINES) {
         const struct tap_record *r;
         const void *record;
         uint64_t next;
         uint32_t bytes;
 
-        if (ring_before(ring, end, pos, &record, &bytes, &next) != RING_RECORD)
+        if (ring_before(&ring, end, pos, &record, &bytes, &next) != RING_RECORD)
             break;
-        ask_ahead(ring, asked, next, end);
         r = record;
-        if (first == NULL) {
+        if (__builtin_expect(first == NULL, 0)) {
             *source = source_of(g, r, bytes);
             if (*source == SOCKETS_MAX)
                 break;
@@ -110,7 +88,8 @@ static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
             tags = tags_of(g, r, *source);
             agg_set_origin(g->ingest.agg, tags);
         } else if (!is_record(r, bytes) || r->socket != first->socket ||
-                   !is_alike(g, r, *source, first->tgid, tags)) {
+                   (r->tgid != first->tgid &&
+                    (tags.n > 0 || tags_of(g, r, *source).n > 0))) {
             break;
         }
         p[n++] = (struct dsd_packet){.p = (const char *)(r + 1),
@@ -118,6 +97,8 @@ static uint32_t list(struct ingress *g, uint64_t pos, uint64_t end,
                                      .record = (uint32_t)pos,
                                      .next = (uint32_t)next};
         n_bytes += r->n_bytes;
+        if (n_bytes >= DSD_AHEAD_BYTES)
+            break;
         pos = next;
     }
     return n;
@@ -157,7 +138,7 @@ static void apply_one(struct ingress *g, struct stretch *st, const void *record,
 
 /* Some records from @pos on; returns the position behind them. */
 static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
-                      uint64_t end, uint64_t *asked, int64_t now_s)
+                      uint64_t end, int64_t now_s)
 {
     struct landing *l = g->landing;
     struct dsd_packet p[DSD_AHEAD_LINES];
@@ -168,7 +149,7 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
     uint32_t n;
 
     if (ingress_may_group(g)) {
-        n = list(g, pos, end, asked, p, &source);
+        n = list(g, pos, end, p, &source);
         if (n > 0)
             n_done =
                 ingest_datagrams(&g->ingest, &l->head->tap.pos, p, n,
@@ -182,10 +163,8 @@ static uint64_t apply(struct ingress *g, struct stretch *st, uint64_t pos,
         ingress_note_offender(g, source);
     if (n_done > 0)
         return pos + (uint32_t)(p[n_done - 1].next - (uint32_t)pos);
-    if (ring_before(&l->ring, end, pos, &record, &n, &next) == RING_RECORD) {
-        ask_ahead(&l->ring, asked, next, end);
+    if (ring_before(&l->ring, end, pos, &record, &n, &next) == RING_RECORD)
         apply_one(g, st, record, n, next, now_s);
-    }
     return next;
 }
 
@@ -223,12 +202,24 @@ static void settle(struct ingress *g, struct stretch *st, uint64_t pos)
     memset(st, 0, sizeof(*st));
 }
 
+/* Records lie in another CPU's cache. Those behind a group of lines are asked for
+ * while that is read (dsd_ahead.c), the first ones here. */
+#define FIRST_BYTES 2048u
+#define LINE_BYTES 64u
+
+static void ask_first(const struct ring *ring, uint64_t pos, uint64_t end)
+{
+    uint64_t to = pos + FIRST_BYTES < end ? pos + FIRST_BYTES : end;
+
+    for (; pos < to; pos += LINE_BYTES)
+        __builtin_prefetch(ring->data + (pos & (ring->n_bytes - 1)));
+}
+
 uint64_t ingress_tap(struct ingress *g, uint64_t end)
 {
     struct landing *l = g->landing;
     uint64_t pos = landing_ring_pos(l, l->head->tap.pos.record);
     struct stretch st = {0};
-    uint64_t asked = pos;
     uint64_t n_all = 0;
     int64_t now_s = 0;
     enum ring_rc rc = RING_EMPTY;
@@ -238,6 +229,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
 
     if (pos >= end)
         return 0;
+    ask_first(&l->ring, pos, end);
     l->head->working = l->head->tap.pos.record;
     l->head->applying = LANDING_TAP;
     g->ingest.readable = (struct dsd_readable){(const char *)l->ring.data,
@@ -249,7 +241,7 @@ uint64_t ingress_tap(struct ingress *g, uint64_t end)
             now_s = ingress_now_s(g);
             ingress_touch(g);
         }
-        pos = apply(g, &st, pos, end, &asked, now_s);
+        pos = apply(g, &st, pos, end, now_s);
         if (st.n >= STRETCH) {
             n_all += st.n;
             settle(g, &st, pos);

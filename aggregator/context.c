@@ -29,12 +29,13 @@ struct context *context_find(const struct agg *a, struct hash128 h)
 {
     struct spellings s = context_spellings(a);
     uint32_t frag = (uint32_t)h.lo;
-    struct context *c = context_at(a, context_guess(s, h), h);
+    struct context *c =
+        context_at(a->contexts, a->aliases, context_guess(s, h), h);
 
     for (uint32_t i = table_home(s.mask, frag);
          c == NULL && s.slots[i].ref != 0; i = (i + 1) & s.mask) {
         if (s.slots[i].frag == frag)
-            c = context_at(a, s.slots[i].ref, h);
+            c = context_at(a->contexts, a->aliases, s.slots[i].ref, h);
     }
     return c;
 }

@@ -53,25 +53,27 @@ static inline uint32_t context_guess(struct spellings s, struct hash128 h)
     return table_look(context_line(s, h), (uint32_t)h.lo);
 }
 
-static inline const void *context_record(const struct agg *a, uint32_t ref)
+static inline const void *context_record(const struct context *contexts,
+                                         const struct alias *aliases,
+                                         uint32_t ref)
 {
     if (__builtin_expect((ref & REF_ALIAS) == 0, 1))
-        return &a->contexts[ref];
-    return &a->aliases[ref & ~REF_ALIAS];
+        return &contexts[ref];
+    return &aliases[ref & ~REF_ALIAS];
 }
 
 /** The context that @ref stands for, if that has this hash; else NULL. */
-static inline struct context *context_at(const struct agg *a, uint32_t ref,
-                                         struct hash128 h)
+static inline struct context *context_at(struct context *contexts,
+                                         const struct alias *aliases,
+                                         uint32_t ref, struct hash128 h)
 {
-    struct context *c = &a->contexts[ref];
-    const struct alias *al = &a->aliases[ref & ~REF_ALIAS];
+    struct context *c = &contexts[ref];
+    const struct alias *al = &aliases[ref & ~REF_ALIAS];
 
     if (__builtin_expect((ref & REF_ALIAS) == 0, 1))
         return c->hash[0] == h.lo && c->hash[1] == h.hi ? c : NULL;
-    return al->hash[0] == h.lo && al->hash[1] == h.hi
-               ? &a->contexts[al->context]
-               : NULL;
+    return al->hash[0] == h.lo && al->hash[1] == h.hi ? &contexts[al->context]
+                                                      : NULL;
 }
 
 /** The context of a spelling seen before; NULL: never seen, or not cached. */

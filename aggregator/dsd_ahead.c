@@ -327,6 +327,7 @@ static __attribute__((noinline)) uint32_t take_any_line(
     d->name = at;
     d->n_name = (uint8_t)colon;
     d->n_tags = 0;
+    d->zero = 0;
     d->is_rated = false;
     if (end < left && at[end] == '|') {
         end = take_fields(o->parser, d, at, left, end + 1, marks);
@@ -392,6 +393,7 @@ static INLINE uint32_t take_line(const struct dsd_ahead_opts *o,
     d->n_name = (uint8_t)colon;
     d->tags = at + value_end + 4;
     d->n_tags = (uint8_t)n_tags;
+    d->zero = 0;
     d->is_rated = false;
     if (end == left) {
         if (!o->may_end_bare)
@@ -442,6 +444,7 @@ static INLINE bool take_lines(const struct dsd_ahead_opts *o,
     struct dsd_ahead *d = out->lines;
     struct dsd_ahead *end = d + DSD_AHEAD_LINES;
     uint32_t *ends = out->ends;
+    uint64_t n_bytes_all = 0;
     bool may_pass = true;
 
     for (; packet < in_end; packet++) {
@@ -467,25 +470,30 @@ static INLINE bool take_lines(const struct dsd_ahead_opts *o,
         if (left > 0)
             break;
         *ends++ = (uint32_t)(d - out->lines);
+        n_bytes_all += packet->n;
     }
     out->n = (uint32_t)(d - out->lines);
     out->n_packets = (uint32_t)(packet - in);
+    out->n_bytes = n_bytes_all;
     return may_pass;
 }
 
-/* By themselves: here the vectors need all registers, above the numbers did. */
+/* By themselves: here the vectors need all registers, above the numbers did. What lies
+ * behind these lines, as far as they go, is asked for: it may come from another CPU's
+ * cache. */
 static INLINE void hash_lines(const struct dsd_ahead_opts *o,
                               struct dsd_ahead_lines *out, bool may_pass)
 {
-    const struct lanes key = lanes_of(o->key);
+    const struct lanes key = lanes_of(o->key, o->class);
     const struct spellings spellings = o->spellings;
-    const unsigned class = o->class;
     struct dsd_ahead *end = out->lines + out->n;
+    ptrdiff_t ahead = out->n > 0 ? end[-1].name - out->lines[0].name : 0;
 
     for (struct dsd_ahead *d = out->lines; d < end; d++) {
-        d->hash = lanes_hash(&key, dsd_ahead_name(d), dsd_ahead_tags(d),
-                             d->type | class, may_pass);
+        d->hash = lanes_hash_line(&key, d, may_pass);
         __builtin_prefetch(context_line(spellings, d->hash));
+        __builtin_prefetch(d->name + ahead);
+        __builtin_prefetch(d->name + ahead + 64);
     }
 }
 
@@ -503,9 +511,9 @@ static void read_packets(const struct dsd_ahead_opts *o,
 static struct hash128 hash_one(const struct spelling_key *key, struct view name,
                                struct view tags, unsigned class)
 {
-    const struct lanes lanes = lanes_of(key);
+    const struct lanes lanes = lanes_of(key, class);
 
-    return lanes_hash(&lanes, name, tags, class, false);
+    return lanes_hash(&lanes, name, tags);
 }
 
 const struct dsd_ahead_form DSD_AHEAD = {read_packets, hash_one};

@@ -31,11 +31,17 @@ struct dsd_ahead {
         double value;       /* all others */
     };
     double rate; /* if it is_rated; else 1 */
-    uint8_t n_name, n_tags;
-    uint8_t n_bytes; /* of the line, with its LF */
-    uint8_t type;    /* enum metric_type */
+    union {
+        struct {
+            uint8_t n_tags, n_name;
+            uint8_t type; /* enum metric_type */
+            uint8_t zero;
+        };
+        char rest[4]; /* of what is hashed, in one */
+    };
     bool is_rated;
-    bool bad_rate; /* if it is_rated */
+    bool bad_rate;   /* if it is_rated */
+    uint8_t n_bytes; /* of the line, with its LF */
 };
 _Static_assert(sizeof(struct dsd_ahead) <= 64, "one cache line");
 
@@ -66,6 +72,7 @@ struct dsd_ahead_opts {
 struct dsd_ahead_lines {
     uint32_t n;
     uint32_t n_packets; /* of which all lines are there */
+    uint64_t n_bytes;   /* of these packets */
     uint32_t ends[DSD_AHEAD_LINES];
     struct dsd_ahead lines[DSD_AHEAD_LINES];
 };

@@ -229,25 +229,29 @@ static void read_ahead(struct ingest *in, const struct dsd_packet *r,
     in->agg->form->read(&o, &in->ahead, r, n, working);
 }
 
-static INLINE void find_group(struct ingest *in, struct group *restrict g)
+static INLINE void find_group(struct ingest *in, struct group *g)
 {
     const struct dsd_ahead *d = in->ahead.lines;
     const uint32_t n = in->ahead.n;
     const struct agg *a = in->agg;
     const struct spellings s = context_spellings(a);
+    /* Where no store can change them. */
+    struct context *const contexts = a->contexts;
+    const struct alias *const aliases = a->aliases;
+    const unsigned char *const blocks = a->blocks;
     uint32_t refs[DSD_AHEAD_LINES];
 
     for (uint32_t i = 0; i < n; i++) {
         refs[i] = context_guess(s, d[i].hash);
-        __builtin_prefetch(context_record(a, refs[i]));
+        __builtin_prefetch(context_record(contexts, aliases, refs[i]));
     }
     for (uint32_t i = 0; i < n; i++) {
-        struct context *c = context_at(a, refs[i], d[i].hash);
+        struct context *c = context_at(contexts, aliases, refs[i], d[i].hash);
 
         if (__builtin_expect(c == NULL, 0))
             c = context_find(a, d[i].hash);
         if (__builtin_expect(c != NULL, 1))
-            __builtin_prefetch(block_at(a, c->cell), 1);
+            __builtin_prefetch(blocks + (size_t)c->cell * BLOCK_REF_UNIT, 1);
         g->of[i] = c;
     }
 }
@@ -428,17 +432,20 @@ uint32_t ingest_datagrams(struct ingest *in, struct ingest_pos *pos,
     in->ahead.n = ahead->ends[ahead->n_packets - 1];
     find_group(in, &g);
     n_lines = apply_lines(in, &st, &g, ahead->n, r, working);
-    for (i = 0; i < ahead->n_packets && ahead->ends[i] <= n_lines; i++)
-        st.n_bytes += r[i].n;
-    st.n_datagrams = i;
-    if (i < ahead->n_packets && n_lines > (i > 0 ? ahead->ends[i - 1] : 0)) {
-        st.n_datagrams++;
-        st.n_bytes += r[i].n;
-        to = (struct ingest_pos){r[i].record,
-                                 (uint32_t)bytes_to(in, r[i].p, n_lines)};
-    } else {
-        to = (struct ingest_pos){r[i - 1].next, 0};
+    i = ahead->n_packets;
+    st.n_bytes = ahead->n_bytes;
+    to = (struct ingest_pos){r[i - 1].next, 0};
+    if (n_lines < ahead->n) {
+        for (i = 0, st.n_bytes = 0; ahead->ends[i] <= n_lines; i++)
+            st.n_bytes += r[i].n;
+        to = (struct ingest_pos){r[i].record, 0};
+        if (n_lines > (i > 0 ? ahead->ends[i - 1] : 0)) {
+            st.n_datagrams = 1; /* counted by its first line */
+            st.n_bytes += r[i].n;
+            to.offset = (uint32_t)bytes_to(in, r[i].p, n_lines);
+        }
     }
+    st.n_datagrams += i;
     set_values_done(in, pos, 0, 0);
     commit(in, &st, t, pos, to);
     return i;

@@ -23,7 +23,7 @@
 #ifndef RETRIEVER_AGGREGATOR_SPELLING_LANES_H
 #define RETRIEVER_AGGREGATOR_SPELLING_LANES_H
 
-#include "aggregator/spelling.h"
+#include "aggregator/dsd_ahead.h"
 
 #define LANES_INLINE                                                           \
     static inline __attribute__((always_inline)) /* lanes in registers */
@@ -235,13 +235,23 @@ struct lanes {
     __m128i seed;
 };
 
-LANES_INLINE struct lanes lanes_of(const struct spelling_key *key)
+/* What the fifth lane takes in. */
+LANES_INLINE __m128i lanes_rest(uint32_t n_name, uint32_t n_tags,
+                                unsigned class)
+{
+    return _mm_set_epi32(0, (int)class, (int)n_name, (int)n_tags);
+}
+
+/** For spellings of @class, or of that and a type. */
+LANES_INLINE struct lanes lanes_of(const struct spelling_key *key,
+                                   unsigned class)
 {
     return (struct lanes){
         .start = lanes_load(key->lanes[0]),
         .rounds = {lanes_load(key->lanes[1]), lanes_load(key->lanes[2]),
                    lanes_load(key->lanes[3])},
-        .seed = _mm_loadu_si128((const void *)key->seed),
+        .seed = _mm_xor_si128(_mm_loadu_si128((const void *)key->seed),
+                              lanes_rest(0, 0, class)),
     };
 }
 
@@ -263,25 +273,48 @@ LANES_INLINE struct lanes64 lanes_absorb(const struct lanes *k,
     return lanes_mix(k, x, lanes_first(v.p, v.n, may_pass));
 }
 
-/** @may_pass: LANES_PASS_BYTES behind each of both can be read. */
-LANES_INLINE struct hash128 lanes_hash(const struct lanes *k, struct view name,
-                                       struct view tags, unsigned class,
-                                       bool may_pass)
+LANES_INLINE struct hash128 lanes_end(const struct lanes *k, struct lanes64 x,
+                                      __m128i rest)
 {
-    struct lanes64 x = lanes_absorb(k, k->start, name, may_pass);
-    __m128i rest =
-        _mm_set_epi64x(class, (long long)((uint64_t)name.n << 32 | tags.n));
     struct hash128 h;
     __m128i sum;
 
-    if (tags.n > 0)
-        x = lanes_absorb(k, x, tags, may_pass);
     rest = _mm_xor_si128(rest, k->seed);
     for (int i = 0; i < 3; i++)
         rest = _mm_aesenc_si128(rest, lanes_a(k->rounds[i]));
     sum = _mm_xor_si128(lanes_sum(x), rest);
     memcpy(&h, &sum, sizeof(h));
     return h;
+}
+
+LANES_INLINE struct hash128 lanes_hash(const struct lanes *k, struct view name,
+                                       struct view tags)
+{
+    struct lanes64 x = lanes_absorb(k, k->start, name, false);
+
+    if (tags.n > 0)
+        x = lanes_absorb(k, x, tags, false);
+    return lanes_end(k, x, lanes_rest(name.n, tags.n, 0));
+}
+
+/** The same of a line, and its type. @may_pass: LANES_PASS_BYTES behind its name and
+ *  tags can be read. */
+LANES_INLINE struct hash128 lanes_hash_line(const struct lanes *k,
+                                            const struct dsd_ahead *d,
+                                            bool may_pass)
+{
+    struct lanes64 x =
+        lanes_mix(k, k->start, lanes_first(d->name, d->n_name, may_pass));
+
+    if (d->n_tags > 0)
+        x = lanes_absorb(k, x, dsd_ahead_tags(d), may_pass);
+#if defined(__SSE4_1__)
+    return lanes_end(k, x,
+                     _mm_cvtepu8_epi32(
+                         _mm_cvtsi32_si128((int)lanes_read32(d->rest))));
+#else
+    return lanes_end(k, x, lanes_rest(d->n_name, d->n_tags, d->type));
+#endif
 }
 
 #else
@@ -291,15 +324,18 @@ LANES_INLINE struct hash128 lanes_hash(const struct lanes *k, struct view name,
 struct lanes {
     uint64_t lo, hi;
     uint64_t key_lo, key_hi;
+    unsigned class;
 };
 
-LANES_INLINE struct lanes lanes_of(const struct spelling_key *key)
+LANES_INLINE struct lanes lanes_of(const struct spelling_key *key,
+                                   unsigned class)
 {
     return (struct lanes){
         .lo = key->seed[0],
         .hi = key->seed[1],
         .key_lo = key->seed[1] ^ 0xa0761d6478bd642fULL,
         .key_hi = key->seed[0] ^ 0xe7037ed1a0b428dbULL,
+        .class = class,
     };
 }
 
@@ -340,19 +376,31 @@ LANES_INLINE void lanes_absorb(struct lanes *l, struct view v)
 }
 
 /* Not inlined: there are not registers enough for it and its caller. */
-static __attribute__((noinline, unused)) struct hash128 lanes_hash(
-    const struct lanes *key, struct view name, struct view tags, unsigned class,
-    bool may_pass)
+static __attribute__((noinline, unused)) struct hash128 lanes_hash_typed(
+    const struct lanes *key, struct view name, struct view tags, unsigned type)
 {
     struct lanes l = *key;
 
-    (void)may_pass;
-    l.lo += class * 0x9e3779b97f4a7c15ULL;
-    l.hi ^= class * 0xc2b2ae3d27d4eb4fULL;
+    l.lo += (l.class | type) * 0x9e3779b97f4a7c15ULL;
+    l.hi ^= (l.class | type) * 0xc2b2ae3d27d4eb4fULL;
     lanes_absorb(&l, name);
     if (tags.n > 0)
         lanes_absorb(&l, tags);
     return (struct hash128){l.lo, l.hi};
+}
+
+LANES_INLINE struct hash128 lanes_hash(const struct lanes *k, struct view name,
+                                       struct view tags)
+{
+    return lanes_hash_typed(k, name, tags, 0);
+}
+
+LANES_INLINE struct hash128 lanes_hash_line(const struct lanes *k,
+                                            const struct dsd_ahead *d,
+                                            bool may_pass)
+{
+    (void)may_pass;
+    return lanes_hash_typed(k, dsd_ahead_name(d), dsd_ahead_tags(d), d->type);
 }
 
 #endif

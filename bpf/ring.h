@@ -101,13 +101,13 @@ static inline enum ring_rc ring_before(const struct ring *r, uint64_t end,
         if (behind > end) /* no program writes such a thing */
             break;
         *next = behind;
-        if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
-            return RING_BUSY;
-        if ((word & BPF_RINGBUF_DISCARD_BIT) == 0) {
+        if (__builtin_expect(word == bytes, 1)) {
             *record = at + BPF_RINGBUF_HDR_SZ;
             *n = bytes;
             return RING_RECORD;
         }
+        if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
+            return RING_BUSY;
         pos = behind;
     }
     *next = pos;
