@@ -46,6 +46,13 @@ static inline const struct table_slot *context_line(struct spellings s,
     return &s.slots[(uint32_t)h.lo & s.homes];
 }
 
+/** Where that of an entry is which its own line had no room for, mostly. */
+static inline const struct table_slot *context_next_line(struct spellings s,
+                                                         struct hash128 h)
+{
+    return &s.slots[((uint32_t)h.lo + TABLE_LINE) & s.homes];
+}
+
 /** What @h stands for if it was seen before, mostly: a reference to be asked for
  *  ahead of its use by context_at(). */
 static inline uint32_t context_guess(struct spellings s, struct hash128 h)

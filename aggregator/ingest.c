@@ -240,9 +240,23 @@ static INLINE void find_group(struct ingest *in, struct group *g)
     const struct alias *const aliases = a->aliases;
     const unsigned char *const blocks = a->blocks;
     uint32_t refs[DSD_AHEAD_LINES];
+    uint32_t
+        elsewhere[DSD_AHEAD_LINES]; /* lines that are not where they belong */
+    uint32_t n_elsewhere = 0;
 
     for (uint32_t i = 0; i < n; i++) {
         refs[i] = context_guess(s, d[i].hash);
+        if (__builtin_expect(refs[i] == 0, 0)) {
+            __builtin_prefetch(context_next_line(s, d[i].hash));
+            elsewhere[n_elsewhere++] = i;
+        }
+        __builtin_prefetch(context_record(contexts, aliases, refs[i]));
+    }
+    for (uint32_t k = 0; k < n_elsewhere; k++) {
+        uint32_t i = elsewhere[k];
+
+        refs[i] =
+            table_look(context_next_line(s, d[i].hash), (uint32_t)d[i].hash.lo);
         __builtin_prefetch(context_record(contexts, aliases, refs[i]));
     }
     for (uint32_t i = 0; i < n; i++) {
