@@ -316,6 +316,9 @@ static void open_ring(struct kernel *k, struct loader_cause *cause)
     env->events_control_fd = k->ring.ring.control_fd;
     env->events_stats_fd = k->ring.stats_fd;
     env->watched_fd = life_watched_create();
+    if (env->watched_fd < 0)
+        loader_explain(cause, "no map for watched processes was made",
+                       env->watched_fd);
     kernel_link_give_ring(&k->link, &k->ring.ring, k->opts.max_delay_ms);
 }
 

@@ -55,7 +55,7 @@ struct feature {
     /** Load and attach. Returns 0 (*self is set), LOADER_REFUSED (@cause filled;
      *  it may have switched to a fallback instead: then 0, and @cause says what is
      *  missing, and what is left) or -errno. @cause comes empty; without a why, a refusal or a
-     *  fallback is for want of the ring that events_fd lacks. */
+     *  fallback is for want of the ring, or map, that @env lacks. */
     int (*open)(void **self, const struct feature_env *env,
                 struct loader_cause *cause);
     /** A record of the ring, whole and of the length of its type. NULL: none. */
