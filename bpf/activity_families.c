@@ -13,7 +13,7 @@
  * counted before the previous report and whose record has not come by this one is
  * told without its status.
  */
-#include "bpf/activity.h"
+#include "bpf/activity_families.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "agent/base/num.h"
-#include "bpf/activity_coarse.h"
 #include "bpf/activity_exits.h"
 #include "bpf/activity_kernel.h"
 #include "bpf/activity_report.h"
@@ -56,10 +55,9 @@ struct family {
     uint64_t n_execs[FAMILY_N_ROLES]; /* since the previous report */
 };
 
-struct activity {
+struct activity_families {
     struct feature_env env;
     const struct activity_opts *opts;
-    struct activity_coarse *coarse; /* instead of all that follows; or NULL */
     struct activity_kernel kernel;
     struct lineage *lineage;
     struct proc_facts *proc;
@@ -90,7 +88,7 @@ static uint64_t now_ns(void)
 
 /* ---- Families ------------------------------------------------------------ */
 
-static void name_family(const struct activity *a, struct family *f)
+static void name_family(const struct activity_families *a, struct family *f)
 {
     char name[64], pid[32] = "";
 
@@ -102,7 +100,7 @@ static void name_family(const struct activity *a, struct family *f)
                    f->container[0] != '\0' ? "," : "", f->container, pid);
 }
 
-static bool has_threads(const struct activity *a, uint32_t i)
+static bool has_threads(const struct activity_families *a, uint32_t i)
 {
     struct activity_family f;
 
@@ -111,7 +109,7 @@ static bool has_threads(const struct activity *a, uint32_t i)
 
 /* That of a container, or 0. The account of a dead one is closed: its time until
  * now would be told as idleness. */
-static uint32_t find_by_container(const struct activity *a,
+static uint32_t find_by_container(const struct activity_families *a,
                                   const struct family_rule *rule,
                                   const char *container)
 {
@@ -127,8 +125,9 @@ static uint32_t find_by_container(const struct activity *a,
 }
 
 /* Returns its number, or 0: refused, and counted. */
-static uint32_t new_family(struct activity *a, const struct family_rule *rule,
-                           uint32_t ns_tgid, const char *container)
+static uint32_t new_family(struct activity_families *a,
+                           const struct family_rule *rule, uint32_t ns_tgid,
+                           const char *container)
 {
     struct loader_cause cause;
     struct family *f;
@@ -152,7 +151,7 @@ static uint32_t new_family(struct activity *a, const struct family_rule *rule,
 }
 
 /* Returns the number of the family that it began or joined; 0 = none. */
-static uint32_t begin(struct activity *a, struct lineage_id id,
+static uint32_t begin(struct activity_families *a, struct lineage_id id,
                       uint32_t ns_tgid, uint64_t cgid,
                       const struct family_rule *rule)
 {
@@ -192,7 +191,8 @@ static struct found *find_pid(struct found *all, size_t n, uint32_t pid)
     return NULL;
 }
 
-static size_t find_matches(struct activity *a, struct found *all, size_t max)
+static size_t find_matches(struct activity_families *a, struct found *all,
+                           size_t max)
 {
     DIR *dir = opendir("/proc");
     struct dirent *e;
@@ -218,7 +218,7 @@ static size_t find_matches(struct activity *a, struct found *all, size_t max)
 
 /* The process of this id, unless it belongs to a family. Returns the number of the
  * family that it began; 0 = none. */
-static uint32_t begin_running(struct activity *a, uint32_t ns_tgid,
+static uint32_t begin_running(struct activity_families *a, uint32_t ns_tgid,
                               const struct family_rule *rule)
 {
     struct activity_walk w;
@@ -230,7 +230,7 @@ static uint32_t begin_running(struct activity *a, uint32_t ns_tgid,
                  rule);
 }
 
-static void begin_all_running(struct activity *a)
+static void begin_all_running(struct activity_families *a)
 {
     struct found *all = calloc(MAX_FOUND, sizeof(*all));
     size_t n;
@@ -257,13 +257,13 @@ static void begin_all_running(struct activity *a)
 
 /* ---- Records ------------------------------------------------------------- */
 
-static struct family *family_at(const struct activity *a, uint32_t i)
+static struct family *family_at(const struct activity_families *a, uint32_t i)
 {
     return i < ACTIVITY_MAX_FAMILIES ? a->families[i] : NULL;
 }
 
-static void on_member(struct activity *a, const struct event_process *e,
-                      uint32_t family)
+static void on_member(struct activity_families *a,
+                      const struct event_process *e, uint32_t family)
 {
     struct family *f = family_at(a, family);
     const struct lineage_node *n;
@@ -287,7 +287,7 @@ static void on_member(struct activity *a, const struct event_process *e,
     }
 }
 
-static void on_exec(struct activity *a, const struct event_process *e)
+static void on_exec(struct activity_families *a, const struct event_process *e)
 {
     struct lineage_id id = {e->hdr.tgid, e->start_ns};
     uint32_t family = lineage_family(a->lineage, id, e->ppid, e->family);
@@ -312,7 +312,8 @@ static void on_exec(struct activity *a, const struct event_process *e)
         on_member(a, e, family);
 }
 
-static void on_exit_record(struct activity *a, const struct event_exit *e)
+static void on_exit_record(struct activity_families *a,
+                           const struct event_exit *e)
 {
     struct lineage_id id = {e->hdr.tgid, e->start_ns};
     const struct lineage_node *n = lineage_find(a->lineage, id);
@@ -334,12 +335,9 @@ static void on_exit_record(struct activity *a, const struct event_exit *e)
     lineage_exit(a->lineage, id, now_ns());
 }
 
-static void activity_event(void *self, const struct event_hdr *ev)
+void activity_families_event(struct activity_families *a,
+                             const struct event_hdr *ev)
 {
-    struct activity *a = self;
-
-    if (a->coarse != NULL)
-        return;
     if (ev->type == EVENT_EXEC)
         on_exec(a, (const struct event_process *)(const void *)ev);
     else if (ev->type == EVENT_FORK)
@@ -370,8 +368,8 @@ static uint64_t untold(struct tally *t, uint64_t now, bool last)
     return n;
 }
 
-static void report_processes(struct activity *a, uint32_t i, struct lines *out,
-                             bool last)
+static void report_processes(struct activity_families *a, uint32_t i,
+                             struct lines *out, bool last)
 {
     struct family *f = a->families[i];
     char tags[1200];
@@ -391,7 +389,7 @@ static void report_processes(struct activity *a, uint32_t i, struct lines *out,
 }
 
 /* Families with equal tags are one gauge: written at the first of them. */
-static void report_gauges(const struct activity *a, uint32_t i,
+static void report_gauges(const struct activity_families *a, uint32_t i,
                           struct lines *out)
 {
     const char *tags = a->families[i]->tags;
@@ -414,7 +412,7 @@ static void report_gauges(const struct activity *a, uint32_t i,
     lines_add(out, "activity.processes", (double)n_processes, "g", tags);
 }
 
-static void report_self(struct activity *a, struct lines *out)
+static void report_self(struct activity_families *a, struct lines *out)
 {
     uint64_t unreadable = a->proc->n_unreadable;
     uint64_t nodes = lineage_n_refused(a->lineage);
@@ -442,8 +440,8 @@ static void look_for_end(struct family *f, uint64_t now)
     f->over = f->empty_since_ns != 0 && now - f->empty_since_ns >= EMPTY_NS;
 }
 
-static void report_family(struct activity *a, uint32_t i, struct lines *out,
-                          bool last)
+static void report_family(struct activity_families *a, uint32_t i,
+                          struct lines *out, bool last)
 {
     struct family *f = a->families[i];
     struct activity_family was = f->now;
@@ -459,7 +457,7 @@ static void report_family(struct activity *a, uint32_t i, struct lines *out,
     report_processes(a, i, out, last);
 }
 
-static void forget_ended(struct activity *a)
+static void forget_ended(struct activity_families *a)
 {
     for (uint32_t i = 1; i < ACTIVITY_MAX_FAMILIES; i++) {
         if (a->families[i] == NULL || !a->families[i]->over)
@@ -474,14 +472,9 @@ static void forget_ended(struct activity *a)
  * tracepoint that another one shares waits for a grace period of RCU, ten
  * milliseconds and more, which a stop does not have. What they count behind this is
  * told by nobody. */
-static void activity_collect(void *self, struct lines *out, bool last)
+void activity_families_collect(struct activity_families *a, struct lines *out,
+                               bool last)
 {
-    struct activity *a = self;
-
-    if (a->coarse != NULL) {
-        activity_coarse_collect(a->coarse, out);
-        return;
-    }
     if (a->n_families > 0)
         (void)activity_kernel_gather(&a->kernel);
     for (uint32_t i = 1; i < ACTIVITY_MAX_FAMILIES; i++) {
@@ -500,13 +493,10 @@ static void activity_collect(void *self, struct lines *out, bool last)
 
 /* ---- Open and close ------------------------------------------------------ */
 
-static void activity_close(void *self)
+void activity_families_close(struct activity_families *a)
 {
-    struct activity *a = self;
-
     if (a == NULL)
         return;
-    activity_coarse_close(a->coarse);
     activity_kernel_close(&a->kernel);
     lineage_close(a->lineage);
     proc_facts_close(a->proc);
@@ -515,49 +505,11 @@ static void activity_close(void *self)
     free(a);
 }
 
-static uint64_t activity_due(void *self, uint64_t at_ns)
+int activity_families_open(struct activity_families **out,
+                           const struct feature_env *env,
+                           struct loader_cause *cause)
 {
-    struct activity *a = self;
-
-    return a->coarse != NULL ? activity_coarse_due(a->coarse, at_ns)
-                             : UINT64_MAX;
-}
-
-/* Without programs: the job alone, from /proc. Returns 0 or LOADER_REFUSED. */
-static int open_coarse(void **self, const struct feature_env *env,
-                       struct loader_cause *cause)
-{
-    struct cgroups *cgroups = env->cgroups;
-    struct activity *a;
-    const char *tags = "";
-
-    if (env->workload_pid == 0 || options(env)->off)
-        return LOADER_REFUSED;
-    a = calloc(1, sizeof(*a));
-    if (a == NULL)
-        return LOADER_REFUSED;
-    if (cgroups != NULL)
-        tags = cgroups_tags(cgroups,
-                            cgroups_of_pid(cgroups, (int)env->workload_pid));
-    if (activity_coarse_open(&a->coarse, env->workload_pid, tags) != 0) {
-        free(a);
-        return LOADER_REFUSED;
-    }
-    if (cause->why[0] == '\0') {
-        (void)snprintf(cause->why, sizeof(cause->why),
-                       "no program runs: the job alone is seen, in /proc");
-        (void)snprintf(cause->remedy, sizeof(cause->remedy),
-                       "grant CAP_BPF and CAP_PERFMON");
-        (void)snprintf(cause->reason, sizeof(cause->reason), "no_privilege");
-    }
-    *self = a;
-    return 0;
-}
-
-static int open_kernel(void **self, const struct feature_env *env,
-                       struct loader_cause *cause)
-{
-    struct activity *a = calloc(1, sizeof(*a));
+    struct activity_families *a = calloc(1, sizeof(*a));
     uint64_t threshold_ms;
     int rc = -ENOMEM;
 
@@ -565,13 +517,6 @@ static int open_kernel(void **self, const struct feature_env *env,
         goto out;
     a->env = *env;
     a->opts = options(env);
-    if (a->opts->off) {
-        (void)snprintf(cause->why, sizeof(cause->why),
-                       "ebpf.activity.enabled is false");
-        (void)snprintf(cause->reason, sizeof(cause->reason), LOADER_DISABLED);
-        rc = LOADER_REFUSED;
-        goto out;
-    }
     if (env->watched_fd < 0) {
         rc = LOADER_REFUSED; /* no ring: its cause is known */
         goto out;
@@ -591,31 +536,9 @@ static int open_kernel(void **self, const struct feature_env *env,
         (void)begin_running(a, env->workload_pid, NULL);
     if (a->opts->n_rules > 0)
         begin_all_running(a);
-    *self = a;
+    *out = a;
     a = NULL; /* handed over */
 out:
-    activity_close(a);
+    activity_families_close(a);
     return rc;
 }
-
-static int activity_open(void **self, const struct feature_env *env,
-                         struct loader_cause *cause)
-{
-    int rc = open_kernel(self, env, cause);
-
-    return rc == LOADER_REFUSED ? open_coarse(self, env, cause) : rc;
-}
-
-const struct feature activity_feature = {
-    .name = "activity",
-    .what = "work and idleness of process families",
-    .by_cgroup = true,
-    /* Hooks are attached with the first family; rules look into processes. */
-    .capabilities = FEATURE_CAPS_READ | FEATURE_CAP(CAP_PERFMON) |
-                    FEATURE_CAP(CAP_SYS_PTRACE),
-    .open = activity_open,
-    .event = activity_event,
-    .collect = activity_collect,
-    .due = activity_due,
-    .close = activity_close,
-};
