@@ -3,30 +3,20 @@
  * Which way a kernel allows is found by trying, as long as nothing is attached: a
  * refusal of the first attachment steps down, load and all.
  *
- * libbpf 1.1 does not know links for many uprobes (Linux 6.6), so that one is made
- * by bpf(2) itself; its layout is that of the kernel's union bpf_attr.
- *
  * Files of our own root filesystem stay attached between processes: it is never
  * unmounted while we live, and every `ls` would attach and detach libc.
  */
 #include "bpf/env_attach.h"
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "agent/base/log.h"
+#include "bpf/env_attach_link.h"
 
 #define MODULE "env"
 #define BUCKETS 4096u
-#define TRACE_UPROBE_MULTI 48 /* enum bpf_attach_type of Linux 6.6 */
-#define MAX_LINKS (2 * ENV_N_FUNCTIONS)
 
 enum site_state { SITE_FREE, SITE_ATTACHED, SITE_BAD };
 
@@ -36,8 +26,7 @@ struct site {
     bool is_marked;
     struct image_key key;
     uint32_t n_pins;
-    int multi_fd; /* -1 = none */
-    struct bpf_link *links[MAX_LINKS];
+    struct attach_links links;
 };
 
 struct pin {
@@ -49,9 +38,7 @@ struct pin {
 
 struct attach {
     struct attach_opts opts;
-    enum attach_mode mode;
-    struct bpf_object *object;
-    struct loader_cause cause;
+    struct attach_linker linker;
     dev_t own_dev;
     struct attach_counts counts;
     struct pin *pins[BUCKETS];
@@ -59,68 +46,11 @@ struct attach {
     struct site sites[];
 };
 
-/* ---- Loading ------------------------------------------------------------ */
-
 static const char *const mode_names[ATTACH_N_MODES] = {
     [ATTACH_MULTI] = "multi",
     [ATTACH_PERF] = "perf",
     [ATTACH_RETURN] = "return",
 };
-
-static void choose(struct bpf_object *o, enum attach_mode mode)
-{
-    struct bpf_program *p;
-
-    bpf_object__for_each_program(p, o)
-    {
-        bool sleeps = strcmp(bpf_program__name(p), "env_sleeping") == 0;
-
-        (void)bpf_program__set_autoload(p, sleeps == (mode != ATTACH_RETURN));
-        if (sleeps && mode == ATTACH_MULTI)
-            (void)bpf_program__set_expected_attach_type(
-                p, (enum bpf_attach_type)TRACE_UPROBE_MULTI);
-    }
-}
-
-static int load_mode(struct attach *a, enum attach_mode mode, const char *types,
-                     struct loader_cause *cause)
-{
-    const struct attach_opts *o = &a->opts;
-    struct bpf_object *object = NULL;
-    int rc = loader_open(&object, LOADER_ENV, types, cause);
-
-    if (rc != 0)
-        return rc;
-    choose(object, mode);
-    rc = loader_set_constants(object, &o->config, sizeof(o->config));
-    if (rc == 0)
-        rc = loader_share_map(object, "events", o->events_fd);
-    if (rc == 0)
-        rc = loader_share_map(object, "events_control", o->control_fd);
-    if (rc == 0)
-        rc = loader_share_map(object, "event_stats", o->stats_fd);
-    if (rc == 0)
-        rc = loader_load(object, cause);
-    if (rc != 0) {
-        loader_close(object);
-        return rc;
-    }
-    loader_close(a->object);
-    a->object = object;
-    a->mode = mode;
-    return 0;
-}
-
-/* From @mode on, the first that loads. */
-static int load_from(struct attach *a, enum attach_mode mode, const char *types,
-                     struct loader_cause *cause)
-{
-    int rc = LOADER_REFUSED;
-
-    for (; rc == LOADER_REFUSED && mode < ATTACH_N_MODES; mode++)
-        rc = load_mode(a, mode, types, cause);
-    return rc;
-}
 
 int attach_create(struct attach **out, const struct attach_opts *o,
                   const char *types, struct loader_cause *cause)
@@ -134,10 +64,10 @@ int attach_create(struct attach **out, const struct attach_opts *o,
         return -ENOMEM;
     a->opts = *o;
     for (uint32_t i = 0; i < o->max_inodes; i++)
-        a->sites[i].multi_fd = -1;
+        a->sites[i].links.multi_fd = -1;
     if (stat("/", &st) == 0)
         a->own_dev = st.st_dev;
-    rc = load_from(a, o->best, types, cause);
+    rc = attach_link_load(&a->linker, &a->opts, o->best, types, cause);
     if (rc != 0) {
         free(a);
         return rc;
@@ -152,100 +82,25 @@ static void detach(struct attach *a, struct site *s)
 {
     if (s->state == SITE_ATTACHED)
         a->counts.n_attached--;
-    if (s->multi_fd >= 0)
-        (void)close(s->multi_fd);
-    for (size_t i = 0; i < MAX_LINKS; i++)
-        (void)bpf_link__destroy(s->links[i]);
-    *s = (struct site){.state = SITE_FREE, .multi_fd = -1};
-}
-
-static int link_multi(struct attach *a, struct site *s, const char *path,
-                      const struct image *im)
-{
-    uint64_t offsets[ENV_N_FUNCTIONS], cookies[ENV_N_FUNCTIONS];
-    struct {
-        uint32_t prog_fd, target_fd, attach_type, flags;
-        uint64_t path, offsets, ref_ctr_offsets, cookies;
-        uint32_t n, multi_flags, pid, pad;
-    } attr = {
-        .prog_fd = (uint32_t)loader_program(a->object, "env_sleeping"),
-        .attach_type = TRACE_UPROBE_MULTI,
-        .path = (uintptr_t)path,
-        .offsets = (uintptr_t)offsets,
-        .cookies = (uintptr_t)cookies,
-    };
-
-    for (uint32_t i = 0; i < ENV_N_FUNCTIONS; i++) {
-        if (im->offsets[i] == 0)
-            continue;
-        offsets[attr.n] = im->offsets[i];
-        cookies[attr.n++] = i;
-    }
-    s->multi_fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
-    return s->multi_fd >= 0 ? 0 : -errno;
-}
-
-static int link_perf(struct attach *a, struct site *s, const char *path,
-                     const struct image *im)
-{
-    static const char *const programs[ATTACH_N_MODES][2] = {
-        [ATTACH_PERF] = {"env_sleeping", NULL},
-        [ATTACH_RETURN] = {"env_entry", "env_return"},
-    };
-    size_t n = 0;
-
-    for (uint32_t i = 0; i < ENV_N_FUNCTIONS; i++) {
-        for (int k = 0; im->offsets[i] != 0 && k < 2; k++) {
-            const char *name = programs[a->mode][k];
-            LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = i,
-                        .retprobe = k == 1);
-
-            if (name == NULL)
-                continue;
-            s->links[n] = bpf_program__attach_uprobe_opts(
-                bpf_object__find_program_by_name(a->object, name), -1, path,
-                im->offsets[i], &opts);
-            if (s->links[n++] == NULL)
-                return -errno;
-        }
-    }
-    return 0;
-}
-
-static int link_file(struct attach *a, struct site *s, int fd,
-                     const struct image *im)
-{
-    char path[40];
-    int rc;
-
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    if (a->mode == ATTACH_MULTI)
-        rc = link_multi(a, s, path, im);
-    else
-        rc = link_perf(a, s, path, im);
-    if (rc != 0)
-        loader_explain(&a->cause, "a probe was refused", rc);
-    if ((rc == -EACCES || rc == -EPERM) && a->mode != ATTACH_MULTI)
-        (void)snprintf(a->cause.remedy, sizeof(a->cause.remedy),
-                       "grant CAP_SYS_ADMIN; from Linux 6.6 on CAP_BPF and "
-                       "CAP_PERFMON are enough");
-    return rc;
+    attach_unlink(&s->links);
+    *s = (struct site){.state = SITE_FREE, .links.multi_fd = -1};
 }
 
 static int attach_site(struct attach *a, struct site *s, int fd,
                        const struct image *im)
 {
     struct loader_cause cause;
-    int rc = link_file(a, s, fd, im);
+    struct attach_linker *l = &a->linker;
+    int rc = attach_link(l, &s->links, fd, im);
 
     while (rc != 0 && a->counts.n_attached == 0 &&
-           a->mode + 1 < ATTACH_N_MODES) {
+           l->mode + 1 < ATTACH_N_MODES) {
         detach(a, s);
-        if (load_from(a, a->mode + 1, NULL, &cause) != 0)
+        if (attach_link_load(l, &a->opts, l->mode + 1, NULL, &cause) != 0)
             break;
         log_debug(MODULE, "fell back to mode=%s cause=\"%s\"",
-                  mode_names[a->mode], a->cause.why);
-        rc = link_file(a, s, fd, im);
+                  mode_names[l->mode], l->cause.why);
+        rc = attach_link(l, &s->links, fd, im);
     }
     return rc;
 }
@@ -420,7 +275,7 @@ void attach_count(const struct attach *a, struct attach_counts *out)
 
 enum attach_mode attach_mode_of(const struct attach *a)
 {
-    return a->mode;
+    return a->linker.mode;
 }
 
 const char *attach_mode_name(enum attach_mode m)
@@ -430,7 +285,7 @@ const char *attach_mode_name(enum attach_mode m)
 
 const struct loader_cause *attach_cause(const struct attach *a)
 {
-    return &a->cause;
+    return &a->linker.cause;
 }
 
 void attach_close(struct attach *a)
@@ -443,6 +298,6 @@ void attach_close(struct attach *a)
     }
     for (uint32_t i = 0; i < a->opts.max_inodes; i++)
         detach(a, &a->sites[i]);
-    loader_close(a->object);
+    attach_link_unload(&a->linker);
     free(a);
 }
