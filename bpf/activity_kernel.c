@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "bpf/cgroup.h"
-#include "bpf/life.h"
 #include "bpf/probe.h"
+#include "bpf/procfs.h"
 
 #define MAX_WALKS 64
 
@@ -43,7 +43,7 @@ int activity_kernel_open(struct activity_kernel *k,
 {
     struct activity_config config = {
         .threshold_ticks = threshold_ticks,
-        .pidns_inode = life_pidns_inode(),
+        .pidns_inode = procfs_pidns_inode(),
         .subsys = env->cgroups != NULL ? cgroups_subsys(env->cgroups) : -1,
     };
     int rc;

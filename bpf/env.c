@@ -10,7 +10,6 @@
  */
 #include "bpf/env.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,17 +144,6 @@ static struct env_id id_of(const struct env *e, uint32_t pid, uint64_t ticks)
     };
 }
 
-/* Its end is told from now on, and its children's. Fields: struct life_watch. */
-static void follow(struct env *e, uint32_t tgid)
-{
-    const struct {
-        uint32_t family, flags;
-    } nothing = {0, 0};
-
-    if (e->watched_fd >= 0 && tgid != 0)
-        (void)bpf_map_update_elem(e->watched_fd, &tgid, &nothing, BPF_NOEXIST);
-}
-
 static void put_values(struct env *e, struct env_proc *p,
                        const struct environ_values *from,
                        enum env_source source, uint64_t ts_ns)
@@ -231,7 +219,7 @@ static struct env_proc *look(struct env *e, uint32_t pid, bool keep)
         p = env_state_get(e->state, &id);
         if (p != NULL && p->cgid == 0 && e->cgroups != NULL)
             p->cgid = cgroups_of_pid(e->cgroups, (int)pid);
-        follow(e, id.tgid);
+        life_watched_add(e->watched_fd, id.tgid);
     }
     if (p != NULL && live == 0)
         put_values(e, p, &e->now, ENV_FROM_LIVE, ts_ns);
@@ -266,7 +254,7 @@ static void attached(struct env *e, uint32_t pid, unsigned flags)
         return;
     put_off(e, DELAY_LOOK, pid);
     if (e->same_ids)
-        follow(e, pid);
+        life_watched_add(e->watched_fd, pid);
 }
 
 static void do_job(struct env *e, enum delay delay, uint32_t pid)
@@ -416,7 +404,7 @@ static void on_env(struct env *e, const struct event_env *ev)
         return;
     if (changes)
         env_changes_add(e->changes, ev->hdr.cgid, (enum event_env_op)ev->op);
-    follow(e, ev->hdr.tgid);
+    life_watched_add(e->watched_fd, ev->hdr.tgid);
     publish(e, p);
 }
 
@@ -596,7 +584,7 @@ static int open_probes(struct env *e, const struct feature_env *env,
         .stats_fd = env->events_stats_fd,
         .max_inodes = e->opts.max_inodes,
         .best = e->opts.best,
-        .config = {.ns_inum = life_pidns_inode(),
+        .config = {.ns_inum = procfs_pidns_inode(),
                    .own_tgid = env->own_tgid,
                    .subsys =
                        env->cgroups != NULL ? cgroups_subsys(env->cgroups) : -1,
@@ -644,7 +632,7 @@ static int open_all(void **self, const struct feature_env *env,
     e->opts = *own_opts(env);
     e->cgroups = env->cgroups;
     e->watched_fd = env->watched_fd;
-    e->same_ids = life_pidns_inode() == INITIAL_PID_NS;
+    e->same_ids = procfs_pidns_inode() == INITIAL_PID_NS;
     rc = images_create(&e->images);
     if (rc == 0)
         rc = aside_create(&e->aside, &e->opts.watch);

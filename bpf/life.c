@@ -4,11 +4,11 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "bpf/cgroup.h"
 #include "bpf/features.h"
 #include "bpf/probe.h"
+#include "bpf/procfs.h"
 #include "bpf/tracepoint.h"
 
 #define MAX_WATCHED (1u << 14)
@@ -26,11 +26,12 @@ int life_watched_create(void)
     return fd >= 0 ? fd : -errno;
 }
 
-uint32_t life_pidns_inode(void)
+void life_watched_add(int watched_fd, uint32_t tgid)
 {
-    struct stat st;
+    const struct life_watch nothing = {0};
 
-    return stat("/proc/self/ns/pid", &st) == 0 ? (uint32_t)st.st_ino : 0;
+    if (watched_fd >= 0 && tgid != 0)
+        (void)bpf_map_update_elem(watched_fd, &tgid, &nothing, BPF_NOEXIST);
 }
 
 static int share(struct bpf_object *o, const struct feature_env *env)
@@ -67,7 +68,7 @@ static int life_open(void **self, const struct feature_env *env,
                      struct loader_cause *cause)
 {
     struct life_config config = {
-        .pidns_inode = life_pidns_inode(),
+        .pidns_inode = procfs_pidns_inode(),
         .subsys = env->cgroups != NULL ? cgroups_subsys(env->cgroups) : -1,
         .own_tgid = env->own_tgid,
         .all = env->opts->life.all,

@@ -25,7 +25,7 @@ extern const struct feature life_feature;
  *  Returns the descriptor, the caller's, or -errno. */
 int life_watched_create(void);
 
-/** Inode of our own pid namespace; 0 = not known. */
-uint32_t life_pidns_inode(void);
+/** Have EXIT and the children of @tgid told, too; 0, or no map, is fine. */
+void life_watched_add(int watched_fd, uint32_t tgid);
 
 #endif

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bpf/image.h"
@@ -166,6 +167,13 @@ int procfs_open_map(int proc_fd, const struct procfs_map *m)
         fd = -ENOENT;
     }
     return fd;
+}
+
+uint32_t procfs_pidns_inode(void)
+{
+    struct stat st;
+
+    return stat("/proc/self/ns/pid", &st) == 0 ? (uint32_t)st.st_ino : 0;
 }
 
 int procfs_each(void (*fn)(void *arg, uint32_t pid), void *arg)

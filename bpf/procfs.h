@@ -52,6 +52,9 @@ bool procfs_is_libc(const char *path);
  *  -errno. */
 int procfs_open_map(int proc_fd, const struct procfs_map *m);
 
+/** Inode of our own pid namespace; 0 = not known. */
+uint32_t procfs_pidns_inode(void);
+
 /** Call @fn with each process there is. 0 or -errno. */
 int procfs_each(void (*fn)(void *arg, uint32_t pid), void *arg);
 

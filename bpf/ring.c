@@ -6,9 +6,7 @@
  */
 #include "bpf/ring.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
-#include <linux/bpf.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -23,28 +21,6 @@
 static size_t page_bytes(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
-}
-
-/* They may come from outside of this process. */
-static int check(struct ring *r)
-{
-    struct bpf_map_info info = {0};
-    uint32_t n = sizeof(info);
-
-    if (bpf_obj_get_info_by_fd(r->ring_fd, &info, &n) != 0)
-        return -errno;
-    if (info.type != BPF_MAP_TYPE_RINGBUF)
-        return -EINVAL;
-    r->n_bytes = info.max_entries;
-    memset(&info, 0, sizeof(info));
-    n = sizeof(info);
-    if (bpf_obj_get_info_by_fd(r->control_fd, &info, &n) != 0)
-        return -errno;
-    return info.type == BPF_MAP_TYPE_ARRAY &&
-                   info.value_size == sizeof(struct ring_control) &&
-                   (info.map_flags & BPF_F_MMAPABLE) != 0
-               ? 0
-               : -EINVAL;
 }
 
 static int map_all(struct ring *r)
@@ -100,7 +76,7 @@ int ring_open(struct ring *r, int ring_fd, int control_fd)
     struct ring made = {.ring_fd = ring_fd,
                         .control_fd = control_fd,
                         .wait_fd = -1};
-    int rc = check(&made);
+    int rc = ring_check(ring_fd, control_fd, &made.n_bytes);
 
     if (rc == 0)
         rc = map_all(&made);
@@ -111,29 +87,6 @@ int ring_open(struct ring *r, int ring_fd, int control_fd)
         return rc;
     }
     *r = made;
-    return 0;
-}
-
-int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
-              struct loader_cause *cause)
-{
-    LIBBPF_OPTS(bpf_map_create_opts, mmapable, .map_flags = BPF_F_MMAPABLE);
-    int ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "retriever_ring", 0, 0,
-                              n_bytes, NULL);
-    int control = -1;
-
-    if (ring >= 0)
-        control = bpf_map_create(BPF_MAP_TYPE_ARRAY, "retriever_word",
-                                 sizeof(uint32_t), sizeof(struct ring_control),
-                                 1, &mmapable);
-    if (control < 0) {
-        loader_explain(cause, "the kernel refused the ring buffer", errno);
-        if (ring >= 0)
-            (void)close(ring);
-        return LOADER_REFUSED;
-    }
-    *ring_fd = ring;
-    *control_fd = control;
     return 0;
 }
 

@@ -53,6 +53,10 @@ struct ring {
 int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
               struct loader_cause *cause);
 
+/** Are these two maps a ring? They may come from outside of this process. Returns 0
+ *  (*n_bytes is set), -EINVAL or -errno. */
+int ring_check(int ring_fd, int control_fd, uint32_t *n_bytes);
+
 /** Map a ring that exists; the descriptors become @r's. Returns 0, -EINVAL when
  *  they are something else, or -errno (they stay the caller's then). */
 int ring_open(struct ring *r, int ring_fd, int control_fd);
