@@ -189,16 +189,11 @@ static void write_text(const struct kernel_status *s, enum ebpf_mode mode,
 void kernel_report(struct kernel *k, enum ebpf_mode mode,
                    const struct loader_cause *off, bool json, struct buf *out)
 {
-    struct loader_cause not_built = {.why = ""};
     struct kernel_status s;
 
     kernel_status(k, off, &s);
     if (k != NULL)
         off = NULL;
-    /* A build without kernel programs has no row to say so. */
-    if (k != NULL && s.n == 0 &&
-        loader_probe(&not_built, NULL) == LOADER_REFUSED)
-        off = &not_built;
     if (json)
         write_json(&s, mode, off, out);
     else

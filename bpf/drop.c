@@ -318,7 +318,7 @@ bool drop_top(void *self, char *line, size_t size)
 
 const struct feature drop_feature = {
     .name = "drop",
-    .what = "datagrams lost, by sender",
+    .what = DROP_WHAT,
     .by_cgroup = true,
     .capabilities = FEATURE_CAPS_READ,
     .open = drop_open,

@@ -43,6 +43,8 @@ void drop_report(const void *self, struct drop_report *out);
  *  log. Returns false when nobody lost anything. */
 bool drop_top(void *self, char *line, size_t size);
 
+/** Its row of `retriever ebpf status`. */
+#define DROP_WHAT "datagrams lost, by sender"
 extern const struct feature drop_feature;
 
 /** open() of drop_feature, as on a kernel that offers no more than @k. */

@@ -33,8 +33,7 @@ struct feature_opts {
 };
 
 /** In the order in which they are opened; NULL ends it. "runq" comes first: it
- *  chooses the hierarchy of cgroups. In a build without kernel programs there are
- *  those alone that have another way. */
+ *  chooses the hierarchy of cgroups. */
 extern const struct feature *const feature_table[];
 
 #endif

@@ -111,7 +111,7 @@ static void life_collect(void *self, struct lines *out, bool last)
 
 const struct feature life_feature = {
     .name = "life",
-    .what = "births, execs and ends of processes, for other features",
+    .what = LIFE_WHAT,
     .by_cgroup = true,
     .capabilities = FEATURE_CAPS_READ,
     .open = life_open,

@@ -18,6 +18,8 @@ struct life_opts {
     bool all; /* FORK and EXIT of every process */
 };
 
+/** Its row of `retriever ebpf status`. */
+#define LIFE_WHAT "births, execs and ends of processes, for other features"
 extern const struct feature life_feature;
 
 /** The map for feature_env.watched_fd: by __u32 tgid (initial namespace) a struct

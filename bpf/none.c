@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A build without kernel programs: what the agent calls answers that it has none.
+ * A build without kernel programs: what stands in for all files that need libbpf, and
+ * refuses. Whatever has another way is compiled in every build and takes it, as it
+ * does where the kernel refuses.
  */
 #include <errno.h>
-#include <stdio.h>
 
-#include "bpf/drop.h"
+#include "bpf/activity_families.h"
+#include "bpf/env_attach_link.h"
 #include "bpf/event_ring.h"
-#include "bpf/life.h"
+#include "bpf/features.h"
 #include "bpf/named_types.h"
 #include "bpf/probe.h"
 #include "bpf/runq_kernel.h"
@@ -15,13 +17,16 @@
 
 static int refuse(struct loader_cause *cause)
 {
-    (void)snprintf(cause->why, sizeof(cause->why),
-                   "this build has no kernel programs");
-    (void)snprintf(cause->remedy, sizeof(cause->remedy),
-                   "build with clang and libbpf (-DRETRIEVER_BPF=ON)");
-    (void)snprintf(cause->reason, sizeof(cause->reason), "not_built");
+    *cause = (struct loader_cause){
+        .why = "this agent was built without kernel programs",
+        .remedy = "build it with clang, llvm, libbpf-dev and libelf-dev "
+                  "installed (-DRETRIEVER_BPF=ON)",
+        .reason = "not_built",
+    };
     return LOADER_REFUSED;
 }
+
+/* ---- Probe, ring, maps --------------------------------------------------- */
 
 int loader_probe(struct loader_cause *cause, uint32_t *own_tgid)
 {
@@ -81,17 +86,15 @@ int probe_enum(const struct btf *types, const char *type, const char *name)
     return -ENOENT;
 }
 
-int probe_tracepoint(const struct btf *types, const char *name, int *task_at)
-{
-    (void)types;
-    (void)name;
-    (void)task_at;
-    return -ENOENT;
-}
-
 int life_watched_create(void)
 {
     return -ENOSYS;
+}
+
+void life_watched_add(int watched_fd, uint32_t tgid)
+{
+    (void)watched_fd;
+    (void)tgid;
 }
 
 int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
@@ -103,53 +106,15 @@ int ring_make(int *ring_fd, int *control_fd, uint32_t n_bytes,
     return refuse(cause);
 }
 
-int ring_open(struct ring *r, int ring_fd, int control_fd)
+int ring_check(int ring_fd, int control_fd, uint32_t *n_bytes)
 {
-    (void)r;
     (void)ring_fd;
     (void)control_fd;
+    (void)n_bytes;
     return -ENOSYS;
 }
 
-void ring_close(struct ring *r, bool keep_maps)
-{
-    (void)r;
-    (void)keep_maps;
-}
-
-void ring_consumed(struct ring *r, uint64_t pos)
-{
-    (void)r;
-    (void)pos;
-}
-
-uint64_t ring_begin(const struct ring *r)
-{
-    (void)r;
-    return 0;
-}
-
-void ring_awake(struct ring *r)
-{
-    (void)r;
-}
-
-enum ring_wait ring_rest(struct ring *r, uint64_t n, bool woken,
-                         uint64_t now_ns)
-{
-    (void)r;
-    (void)n;
-    (void)woken;
-    (void)now_ns;
-    return RING_SLEEP;
-}
-
-void ring_alive(struct ring *r, uint64_t now_ns, bool asleep)
-{
-    (void)r;
-    (void)now_ns;
-    (void)asleep;
-}
+/* ---- The tap ------------------------------------------------------------- */
 
 int tap_load(struct tap *t, const struct ring *ring,
              const struct tap_opts *opts, struct loader_cause *cause)
@@ -178,6 +143,68 @@ int tap_detach(int socket_fd)
 void tap_close(struct tap *t)
 {
     (void)t;
+}
+
+/* ---- What features with another way ask first ----------------------------- */
+
+int activity_families_open(struct activity_families **out,
+                           const struct feature_env *env,
+                           struct loader_cause *cause)
+{
+    (void)out;
+    (void)env;
+    return refuse(cause);
+}
+
+void activity_families_event(struct activity_families *a,
+                             const struct event_hdr *ev)
+{
+    (void)a;
+    (void)ev;
+}
+
+void activity_families_collect(struct activity_families *a, struct lines *out,
+                               bool last)
+{
+    (void)a;
+    (void)out;
+    (void)last;
+}
+
+void activity_families_close(struct activity_families *a)
+{
+    (void)a;
+}
+
+int attach_link_load(struct attach_linker *l, const struct attach_opts *o,
+                     enum attach_mode mode, const char *types,
+                     struct loader_cause *cause)
+{
+    (void)l;
+    (void)o;
+    (void)mode;
+    (void)types;
+    return refuse(cause);
+}
+
+void attach_link_unload(struct attach_linker *l)
+{
+    (void)l;
+}
+
+int attach_link(struct attach_linker *l, struct attach_links *to, int fd,
+                const struct image *im)
+{
+    (void)l;
+    (void)to;
+    (void)fd;
+    (void)im;
+    return -ENOSYS;
+}
+
+void attach_unlink(struct attach_links *l)
+{
+    (void)l;
 }
 
 int runq_kernel_open(struct runq_kernel **out, const struct runq_opts *opts,
@@ -234,6 +261,40 @@ void runq_kernel_stats(struct runq_kernel *k, struct sched_stats *delta)
     (void)k;
     *delta = (struct sched_stats){0};
 }
+
+/* ---- Features that have no other way -------------------------------------- */
+
+static int open_none(void **self, const struct feature_env *env,
+                     struct loader_cause *cause)
+{
+    (void)self;
+    (void)env;
+    return refuse(cause);
+}
+
+const struct feature drop_feature = {
+    .name = "drop",
+    .what = DROP_WHAT,
+    .open = open_none,
+};
+
+const struct feature life_feature = {
+    .name = "life",
+    .what = LIFE_WHAT,
+    .open = open_none,
+};
+
+const struct feature programs_feature = {
+    .name = "programs",
+    .what = PROGRAMS_WHAT,
+    .open = open_none,
+};
+
+const struct feature self_feature = {
+    .name = "self",
+    .what = SELF_WHAT,
+    .open = open_none,
+};
 
 int drop_add_socket(struct drop_opts *o, int fd)
 {

@@ -238,7 +238,7 @@ static void programs_collect(void *p, struct lines *out, bool last)
 
 const struct feature programs_feature = {
     .name = "programs",
-    .what = "what our kernel programs cost, for one second of each minute",
+    .what = PROGRAMS_WHAT,
     .capabilities = FEATURE_CAP(CAP_SYS_ADMIN),
     .open = programs_open,
     .collect = programs_collect,

@@ -28,6 +28,9 @@ struct programs_opts {
     bool on;
 };
 
+/** Its row of `retriever ebpf status`. */
+#define PROGRAMS_WHAT                                                          \
+    "what our kernel programs cost, for one second of each minute"
 extern const struct feature programs_feature;
 
 #endif

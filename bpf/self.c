@@ -118,7 +118,7 @@ static void self_collect(void *p, struct lines *out, bool last)
 
 const struct feature self_feature = {
     .name = "self",
-    .what = "what the ring of kernel events carried and lost",
+    .what = SELF_WHAT,
     .capabilities = FEATURE_CAPS_READ,
     .open = self_open,
     .collect = self_collect,

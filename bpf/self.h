@@ -18,6 +18,8 @@ struct self_opts {
     bool per_cpu; /* a tag cpu: on each value */
 };
 
+/** Its row of `retriever ebpf status`. */
+#define SELF_WHAT "what the ring of kernel events carried and lost"
 extern const struct feature self_feature;
 
 #endif

@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
-from harness import TAP, Case, eventually, refuse
+import test_kernel
+from harness import TAP, eventually, refuse
 
 # Sends a counter of each name that it reads, behind doing what the line says. "sent"
 # is on stdout when the kernel has it.
@@ -31,11 +33,12 @@ for line in sys.stdin:
 """
 
 
-class Origin(Case):
-    def agent_of(self, tap, intake):
+class Origin(test_kernel.KernelCase):
+    def agent_of(self, tap, intake, env=None, **kw):
         agent = self.agent(intake, env={"DD_EBPF_ENABLED": "auto",
                                         "DD_DOGSTATSD_TAP": tap,
-                                        "DD_FLUSH_DELAY_MS": "0"})
+                                        "DD_FLUSH_DELAY_MS": "0",
+                                        **(env or {})}, **kw)
         rows = eventually(lambda: self.features(agent), what="features")
         if rows["env"]["state"] == "off":
             refuse("env is off: %s" % rows["env"].get("why"))
@@ -56,9 +59,9 @@ class Origin(Case):
                             t.startswith(("cuda_visible", "gpu_")))
                       for s in intake.series()["series"] if s["metric"] == name)
 
-    def client(self, kind, path, **env):
+    def client(self, kind, path, python="/usr/bin/python3", **env):
         p = subprocess.Popen(
-            ["/usr/bin/python3", "-c", CLIENT, kind, path],
+            [python, "-c", CLIENT, kind, path],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, **env}, text=True)
         self.addCleanup(p.stdout.close)
@@ -66,41 +69,45 @@ class Origin(Case):
         self.addCleanup(p.stdin.close)
         return p
 
+    def send(self, p, name, value="="):
+        p.stdin.write("%s %s\n" % (name, value))
+        p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), "sent\n")
+
+    def arrive(self, intake, agent, p, name, *tags, every_s=0.0):
+        """Sent until a series with these tags is there: a datagram that was
+        received before the agent knew keeps what was known then."""
+        next_flush = time.monotonic()
+
+        def is_there():
+            nonlocal next_flush
+            self.send(p, name)
+            if time.monotonic() < next_flush:
+                return False
+            next_flush = time.monotonic() + every_s
+            agent.flush()
+            return tags in self.tags(intake, name)
+        eventually(is_there, what="%s with %s" % (name, tags))
+
     def changes(self, kind, tap):
         intake = self.intake()
         agent = self.agent_of(tap, intake)
         p = self.client(kind, agent.stream if kind == "stream" else agent.uds,
                         CUDA_VISIBLE_DEVICES="3")
 
-        def send(name, value="="):
-            p.stdin.write("%s %s\n" % (name, value))
-            p.stdin.flush()
-            self.assertEqual(p.stdout.readline(), "sent\n")
-
-        def arrive(name, tags):
-            """Sent until a series with these tags is there: a datagram that was
-            received before the agent knew keeps what was known then."""
-            def is_there():
-                send(name)
-                agent.flush()
-                return tags in self.tags(intake, name)
-            eventually(is_there, what="%s with %s" % (name, tags))
-
-        arrive("first", ("cuda_visible_devices:3", "gpu_index:3"))
+        one = ("cuda_visible_devices:3", "gpu_index:3")
+        two = ("cuda_visible_devices:1_0", "gpu_index:0", "gpu_index:1")
+        self.arrive(intake, agent, p, "first", *one)
         n_before = len(self.tags(intake, "first"))
-        send("second", "1,0")
-        arrive("second", ("cuda_visible_devices:1_0", "gpu_index:0",
-                          "gpu_index:1"))
-        arrive("third", ("cuda_visible_devices:1_0", "gpu_index:0",
-                         "gpu_index:1"))
-        send("fourth", "-")
-        arrive("fourth", ())
+        self.send(p, "second", "1,0")
+        self.arrive(intake, agent, p, "second", *two)
+        self.arrive(intake, agent, p, "third", *two)
+        self.send(p, "fourth", "-")
+        self.arrive(intake, agent, p, "fourth")
         # What was sent before has the tags of before.
         self.assertEqual(len(self.tags(intake, "first")), n_before)
-        self.assertNotIn(("cuda_visible_devices:1_0", "gpu_index:0",
-                          "gpu_index:1"), self.tags(intake, "first"))
-        self.assertNotIn(("cuda_visible_devices:3", "gpu_index:3"),
-                         self.tags(intake, "third"))
+        self.assertNotIn(two, self.tags(intake, "first"))
+        self.assertNotIn(one, self.tags(intake, "third"))
         p.stdin.close()
         p.wait(10)
         self.assert_all_delivered(agent.stop())
@@ -114,6 +121,22 @@ class Origin(Case):
 
     def test_changes_through_a_stream(self):
         self.changes("stream", "off")
+
+    def test_changes_without_a_program(self):
+        """Who sends is looked at again every five seconds."""
+        intake = self.intake()
+        binary, tmp = self.nobody()
+        python, _ = self.nobody("/usr/bin/python3")
+        agent = self.agent_of("off", intake, binary=binary, tmp=tmp,
+                              env={"DD_EBPF_ENV_RESCAN_S": "5"})
+        self.assertEqual(self.features(agent)["env"]["state"], "reduced")
+        p = self.client("uds", agent.uds, python, CUDA_VISIBLE_DEVICES="3")
+        self.arrive(intake, agent, p, "first", "cuda_visible_devices:3",
+                    "gpu_index:3")
+        self.send(p, "second", "1,0")
+        self.arrive(intake, agent, p, "second", "cuda_visible_devices:1_0",
+                    "gpu_index:0", "gpu_index:1", every_s=0.2)
+        self.assert_all_delivered(agent.stop())
 
     def test_a_filesystem_with_a_libc_can_be_unmounted_at_once(self):
         """Its last user gone, the probes in its C library are all that hold it."""

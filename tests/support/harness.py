@@ -34,6 +34,8 @@ SEED = int(os.environ.get("RETRIEVER_TEST_SEED", "0")) or \
 KEEPER = os.environ.get("RETRIEVER_TEST_KEEPER", "")
 # "off": datagrams by system calls, as where the kernel allows no programs.
 TAP = os.environ.get("RETRIEVER_TEST_TAP", "")
+# "off": the binary was built without kernel programs.
+BPF = os.environ.get("RETRIEVER_TEST_BPF", "")
 # Nothing that the tests can be given may be missing.
 MUST = os.environ.get("RETRIEVER_TEST_REQUIRE_BPF") == "1"
 API_KEY = "0123456789abcdef0123456789abcdef"
