@@ -3,22 +3,25 @@
 # them, and says so when asked (RETRIEVER_BPF=OFF by hand does the same).
 option(RETRIEVER_BPF "Build the kernel programs (needs clang, libbpf)" ON)
 
-set(RETRIEVER_BPF_MISSING "")
 if(RETRIEVER_BPF)
     pkg_check_modules(LIBBPF IMPORTED_TARGET libbpf>=1.0)
     pkg_check_modules(LIBELF IMPORTED_TARGET libelf)
     find_program(RETRIEVER_BPF_CLANG NAMES clang-14 clang)
     find_program(RETRIEVER_BPF_STRIP NAMES llvm-strip-14 llvm-strip)
-    foreach(need LIBBPF_FOUND LIBELF_FOUND RETRIEVER_BPF_CLANG
-        RETRIEVER_BPF_STRIP)
-        if(NOT ${need})
-            list(APPEND RETRIEVER_BPF_MISSING ${need})
+    set(missing)
+    foreach(need "LIBBPF_FOUND libbpf-dev (1.0 or later)"
+        "LIBELF_FOUND libelf-dev" "RETRIEVER_BPF_CLANG clang"
+        "RETRIEVER_BPF_STRIP llvm")
+        string(REGEX MATCH "^([^ ]+) (.*)$" need "${need}")
+        if(NOT ${CMAKE_MATCH_1})
+            list(APPEND missing "${CMAKE_MATCH_2}")
         endif()
     endforeach()
-    if(RETRIEVER_BPF_MISSING)
-        message(WARNING "No kernel programs in this build; missing: "
-            "${RETRIEVER_BPF_MISSING}. Install clang, llvm, libbpf-dev and "
-            "libelf-dev, or silence this with -DRETRIEVER_BPF=OFF.")
+    if(missing)
+        list(JOIN missing ", " missing)
+        # One line, which a warning would break.
+        message(NOTICE "No kernel programs in this build: to have them, install "
+            "${missing} and configure again; -DRETRIEVER_BPF=OFF silences this.")
         set(RETRIEVER_BPF OFF)
     endif()
 endif()
