@@ -340,7 +340,7 @@ static __attribute__((noinline)) uint32_t take_any_line(
     return d->n_bytes;
 }
 
-/* Four bytes as one number, whatever lies where @any is not 0. */
+/* Four bytes as one number, as they lie in memory. */
 #define FOUR(a, b, c, d)                                                       \
     ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 |                \
      (uint32_t)(d) << 24)

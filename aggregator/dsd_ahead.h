@@ -37,7 +37,7 @@ struct dsd_ahead {
             uint8_t type; /* enum metric_type */
             uint8_t zero;
         };
-        char rest[4]; /* of what is hashed, in one */
+        char rest[4]; /* the four in one: what is hashed beside the text */
     };
     bool is_rated;
     bool bad_rate;   /* if it is_rated */

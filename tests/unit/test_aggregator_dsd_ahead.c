@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lines read ahead are what dsd_parse() makes of them, in every form, wherever
- * they end: each packet here ends where memory does, and where a page does.
+ * Lines read ahead are what dsd_parse() makes of them, in every form (that for AVX-512
+ * is emulated), wherever they end: each packet here ends where memory does, and where
+ * a page does.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +23,9 @@
 #define MAX_BYTES 1024u
 
 extern const struct dsd_ahead_form dsd_ahead_scalar;
+#if defined(__x86_64__)
+extern const struct dsd_ahead_form dsd_ahead_emulated; /* AVX-512, by AVX2 */
+#endif
 
 static struct spelling_key key;
 static _Alignas(64) const struct table_slot slots[TABLE_LINE];
@@ -63,6 +67,12 @@ static void open_fixture(bool no_aggregation, bool origin_client)
     f.forms[f.n_forms++] = &dsd_ahead_scalar;
     for (unsigned i = 0; dsd_ahead_form(i) != NULL; i++)
         f.forms[f.n_forms++] = dsd_ahead_form(i);
+#if defined(__x86_64__)
+    if (dsd_ahead_form(1) != NULL) /* so it has AVX2 */
+        f.forms[f.n_forms++] = &dsd_ahead_emulated;
+    else
+        print_message("without AVX2: the form for AVX-512 is not tested\n");
+#endif
 }
 
 static void close_fixture(void)
