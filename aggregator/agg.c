@@ -23,9 +23,6 @@
 
 #define OLD_S 3600
 #define MAX_STAMP_S 4000000000
-#define STALE_S                                                                \
-    1800            /* a stamp this old is not left to an intake that is slow */
-#define AHEAD_S 300 /* last stamps further ahead are a wrong clock's */
 
 /* ---- Attach ------------------------------------------------------------- */
 

@@ -43,6 +43,15 @@ struct agg_start {
     uint64_t seq;
 };
 
+/** Seconds are shared with other lives of our identity, at the same time and before:
+ *  whoever asks for one first has it. AGG_TAKEN_STEADILY: by a life that was not new
+ *  when it asked. */
+enum agg_claim { AGG_OURS, AGG_TAKEN, AGG_TAKEN_STEADILY };
+
+/** Have the second @t_s, or learn that another life has it. @steady: this life is not
+ *  new. Called by the reader: must not wait. */
+typedef enum agg_claim agg_claim_fn(void *arg, int64_t t_s, bool steady);
+
 /** Everything borrowed for the life of the struct agg. */
 struct agg_config {
     uint32_t context_limit;
@@ -62,7 +71,9 @@ struct agg_config {
     int64_t life_start_s; /* first part of a life without memory: its stamp */
     int64_t last_stamp_s; /* last stamp an earlier life used; 0 = unknown */
     struct used_seconds used; /* what else earlier lives used */
-    int64_t plausible_s;      /* an earlier time is none: see agg_begin() */
+    agg_claim_fn *claim;      /* NULL: nobody else is known */
+    void *claim_arg;
+    int64_t plausible_s; /* an earlier time is none: see agg_begin() */
     const struct agg_start *start; /* a fresh region goes on from here; NULL =
                                       from nothing */
     uint64_t seed[2];              /* of all hashes; random per keeper */

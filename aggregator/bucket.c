@@ -7,6 +7,9 @@
  * rather grows than takes the last place of a chain. */
 #define RING_KEPT_FOR_CHAINS 64u
 
+#define MOST_LOOKS 4500 /* all from STALE_S behind to AHEAD_S ahead */
+#define STEADY_S 60 /* a life this old is none of many that follow each other */
+
 uint32_t bucket_ring_room(const struct agg *a)
 {
     const struct agg_head *h = a->head;
@@ -94,9 +97,91 @@ void bucket_place(struct agg *a, int64_t bucket_s, int64_t now_s, bool first)
     region_save(a->r, o, sizeof(*o));
     o->stamp_s = next_stamp(a, bucket_s, now_s, first);
     o->bucket_s = bucket_s;
+    o->claim = STAMP_UNCLAIMED;
     if (first)
         o->bucket_first_id = o->id;
     region_set(a->r, p->stamp_s, o->stamp_s);
+}
+
+/* ---- Other lives of our identity ---------------------------------------- */
+
+static bool is_steady(const struct agg *a)
+{
+    return a->head->open.bucket_s - a->cfg.life_start_s >= STEADY_S;
+}
+
+/* @stamp_s and the seconds behind it that shifted cells would take. */
+static enum agg_claim ask(const struct agg *a, int64_t stamp_s)
+{
+    enum agg_claim answer = AGG_OURS;
+
+    if (is_taken(a, stamp_s))
+        return AGG_TAKEN;
+    for (uint32_t k = 0; k <= a->head->shift_used && answer == AGG_OURS; k++)
+        answer = a->cfg.claim(a->cfg.claim_arg, stamp_s + k, is_steady(a));
+    return answer;
+}
+
+/* Where the @n-th look goes: the ten seconds from @stamp_s on, then those around. */
+static int64_t nth_second(int64_t stamp_s, int n)
+{
+    if (n < AGG_BUCKET_S)
+        return stamp_s + n;
+    n -= AGG_BUCKET_S;
+    return n % 2 == 0 ? stamp_s + AGG_BUCKET_S + n / 2 : stamp_s - 1 - n / 2;
+}
+
+/*
+ * Lives that follow each other closely go away from the clock, ahead and behind, as
+ * far as the intake follows: no second is free twice. Lives that go on side by side
+ * share the seconds of each bucket. Where there are more of them than seconds they
+ * must not drive each other away from the clock: then some share a second, and
+ * overwrite each other in the series that both have.
+ */
+static bool find_left(const struct agg *a, int64_t *stamp_s)
+{
+    int64_t bucket_s = a->head->open.bucket_s;
+    int n_steady = 0;
+
+    for (int n = 0; n < MOST_LOOKS; n++) {
+        int64_t t_s = nth_second(*stamp_s, n);
+
+        if (n > 0 && (t_s > bucket_s + AHEAD_S || t_s < bucket_s - STALE_S))
+            continue;
+        switch (ask(a, t_s)) {
+        case AGG_OURS:
+            *stamp_s = t_s;
+            return true;
+        case AGG_TAKEN:
+            break;
+        case AGG_TAKEN_STEADILY:
+            if (++n_steady == AGG_BUCKET_S && is_steady(a))
+                return false;
+            break;
+        }
+    }
+    return false;
+}
+
+/* With the first cell: a part that stays empty takes no second from anybody. */
+void bucket_claim(struct agg *a)
+{
+    struct open_chain *o = &a->head->open;
+    int64_t stamp_s = o->stamp_s;
+    bool found = a->cfg.claim != NULL && find_left(a, &stamp_s);
+
+    region_set(a->r, o->claim, found ? STAMP_CLAIMED : STAMP_SHARED);
+    if (stamp_s == o->stamp_s)
+        return;
+    region_set(a->r, o->stamp_s, stamp_s);
+    for (uint32_t i = 0; i < o->n_pieces; i++)
+        region_set(a->r, part_at(a, o->first_seq + i)->stamp_s, stamp_s);
+}
+
+bool bucket_claims(const struct agg *a, int64_t t_s)
+{
+    return a->head->open.claim != STAMP_CLAIMED ||
+           a->cfg.claim(a->cfg.claim_arg, t_s, is_steady(a)) == AGG_OURS;
 }
 
 /* Other lives may have been where the clock went: the bucket's start is not ours
@@ -109,6 +194,8 @@ void bucket_move(struct agg *a, int64_t now_s)
     o->bucket_s = bucket_of(now_s);
     o->stamp_s = next_stamp(a, o->bucket_s, now_s, false);
     o->bucket_first_id = o->id;
+    if (o->claim != STAMP_UNCLAIMED)
+        bucket_claim(a);
     for (uint32_t i = 0; i < o->n_pieces; i++) {
         struct part *p = part_at(a, o->first_seq + i);
 

@@ -6,7 +6,7 @@
  * Memory:  a ring of PARTS_MAX pieces; when it or the blocks run short, the open
  *          chain stays open and takes the next bucket's samples too.
  * Promise: no two parts have one stamp; stamps only grow (until the clock is
- *          set back).
+ *          set back, or other lives have those ahead).
  */
 #ifndef RETRIEVER_AGGREGATOR_BUCKET_H
 #define RETRIEVER_AGGREGATOR_BUCKET_H
@@ -27,6 +27,13 @@ void bucket_place(struct agg *a, int64_t bucket_s, int64_t now_s, bool first);
 /** The clock stepped: move the open chain to @now_s. If it has data, the shifts of
  *  its cells have to be chosen anew (stamps_move()). */
 void bucket_move(struct agg *a, int64_t now_s);
+
+/** Before the first cell of the open chain: have its stamp from other lives, or the
+ *  next one that they leave. */
+void bucket_claim(struct agg *a);
+
+/** Is the second @t_s left to us, for a cell that does not take the open stamp? */
+bool bucket_claims(const struct agg *a, int64_t t_s);
 
 /** The piece that new cells go to; a further one when it is full. */
 struct part *bucket_piece(struct agg *a, bool must);

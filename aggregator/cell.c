@@ -49,6 +49,8 @@ void *cell_open(struct agg *a, struct context *c, bool data)
 
     if (ref == 0)
         return NULL;
+    if (o->claim == STAMP_UNCLAIMED)
+        bucket_claim(a);
     if (shift != 0 || (a->contexts[c->group].marks & MARK_STAMPED) != 0)
         shift = stamps_shift(a, c);
     cell = block_at(a, ref);

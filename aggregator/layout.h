@@ -205,6 +205,10 @@ struct part {
 #define PARTS_MAX 512u
 #define PIECE_CELLS 50000u
 
+/** Whether other lives know of the open stamp (agg_claim_fn): not yet, they leave it
+ *  to us, or it was to be had from none of them. */
+enum stamp_claim { STAMP_UNCLAIMED, STAMP_CLAIMED, STAMP_SHARED };
+
 /** The open bucket: pieces first_seq .. first_seq + n_pieces - 1. */
 struct open_chain {
     uint32_t id; /* 0: nothing is open yet */
@@ -217,7 +221,7 @@ struct open_chain {
     uint64_t n_samples, n_events, n_checks;
     uint64_t text_bytes; /* events and checks */
     uint32_t has_data;
-    uint32_t pad;
+    uint32_t claim; /* enum stamp_claim */
 };
 
 /** Work between two buckets, cut into transactions. */
@@ -319,6 +323,10 @@ _Static_assert(sizeof(struct stamp) == 32, "two in a cache line");
 #define STAMPS_KEEP_S 3600 /* the intake takes nothing older */
 #define STAMP_RING 512u
 #define FUTURE_MAX_S 600 /* the intake takes nothing further ahead */
+/* A stamp this old is not left to an intake that is slow. */
+#define STALE_S 1800
+/* Stamps further ahead are a wrong clock's. */
+#define AHEAD_S 300
 
 /** An event or check in its chain: this head, then the bytes of the fields. */
 struct text_head {

@@ -150,7 +150,8 @@ static bool is_free(const struct agg *a, const struct context *c,
 
     if ((st != NULL && st->sent_s != 0) || used_before(a, c, t_s))
         return false;
-    return t_s == stamp_s || !bucket_closed_stamp(a, t_s);
+    return t_s == stamp_s ||
+           (!bucket_closed_stamp(a, t_s) && bucket_claims(a, t_s));
 }
 
 uint32_t stamps_shift(struct agg *a, struct context *c)
@@ -165,7 +166,8 @@ uint32_t stamps_shift(struct agg *a, struct context *c)
     while (shift < MOST_SHIFT &&
            (find(a, c->group, stamp_s + shift) != NULL ||
             used_before(a, c, stamp_s + shift) ||
-            bucket_had_stamp(a, (int64_t)stamp_s + shift)))
+            bucket_had_stamp(a, (int64_t)stamp_s + shift) ||
+            !bucket_claims(a, (int64_t)stamp_s + shift)))
         shift++;
     st = make(a, c, stamp_s + shift);
     if (st != NULL) {
