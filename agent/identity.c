@@ -408,21 +408,27 @@ static uint64_t add_text(uint64_t hash, const char *text)
     return hash;
 }
 
+uint64_t identity_hash(const struct identity *id, const struct config *c)
+{
+    uint64_t hash = 0xcbf29ce484222325ULL;
+
+    hash = add_text(hash, id->host);
+    hash = add_text(hash, id->instance_tag);
+    return add_text(hash, c->dd_url[0] != '\0' ? c->dd_url : c->site);
+}
+
 /* A name without a file is gone with its last descriptor, however that ends. */
 int identity_claim(const struct identity *id, const struct config *c)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    uint64_t hash = 0xcbf29ce484222325ULL;
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int n, rc;
 
     if (fd < 0)
         return -errno;
-    hash = add_text(hash, id->host);
-    hash = add_text(hash, id->instance_tag);
-    hash = add_text(hash, c->dd_url[0] != '\0' ? c->dd_url : c->site);
     n = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1,
-                 "retriever-identity-%016llx", (unsigned long long)hash);
+                 "retriever-identity-%016llx",
+                 (unsigned long long)identity_hash(id, c));
     if (bind(fd, (struct sockaddr *)&a,
              (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
                          (size_t)n)) == 0)

@@ -39,6 +39,10 @@ int identity_find_in(struct identity *out, const struct config *c,
                      bool exec_mode, const struct identity_places *places);
 void identity_fini(struct identity *id);
 
+/** What tells identities and intakes apart: a hash of @id and of the intake that @c
+ *  names. No key goes into it. */
+uint64_t identity_hash(const struct identity *id, const struct config *c);
+
 /** Say on this host (this network namespace) that somebody sends as @id to the
  *  intake that @c names. Returns a descriptor that says so until it is closed;
  *  -EADDRINUSE: somebody does already, and where both send the same series one

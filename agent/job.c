@@ -367,6 +367,7 @@ int cmd_exec(int argc, char **argv)
 {
     static struct keeper k = {.exec_mode = true,
                               .claim_fd = -1,
+                              .seconds = {.fd = -1},
                               .signal_fd = -1,
                               .upgrade = {.answer_fd = -1},
                               .handover = {-1, -1, -1, -1, NULL}};

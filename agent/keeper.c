@@ -331,6 +331,7 @@ static void fill_env(struct keeper *k)
     e->sockets = &k->sockets;
     e->sup = k->sup;
     e->stamps = &k->stamps;
+    e->seconds = &k->seconds;
     e->exec_mode = k->exec_mode;
     e->host = k->identity.host;
     e->instance_tag = k->identity.instance_tag;
@@ -363,6 +364,23 @@ int keeper_watch_signals(struct keeper *k)
         (void)sigdelset(&all, SIGXCPU); /* the reader's (priority.h) */
     k->signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     return k->signal_fd >= 0 ? 0 : -errno;
+}
+
+/* An identity that is drawn by lot is nobody else's. */
+static void open_seconds(struct keeper *k)
+{
+    int rc;
+
+    if (strcmp(k->identity.instance_from, "random") == 0)
+        return;
+    rc = seconds_open(&k->seconds, identity_hash(&k->identity, &k->config),
+                      k->env.life, clock_wall_ns(&clock_real) / CLOCK_NS_PER_S);
+    if (rc != 0 && k->env.run_dir < 0)
+        log_info(MODULE,
+                 "used seconds are remembered nowhere: a life that starts "
+                 "within the same second replaces points; see run_path "
+                 "cause=%s",
+                 strerror(-rc));
 }
 
 void keeper_claim_identity(struct keeper *k)
@@ -408,9 +426,10 @@ int keeper_prepare(struct keeper *k)
     rc = keeper_open_run_path(k);
     if (rc != 0)
         return rc;
-    keeper_claim_identity(k); /* before what is not a worker's is noted */
     open_modules(k);
     fill_env(k);
+    open_seconds(k);
+    keeper_claim_identity(k); /* before what is not a worker's is noted */
     k->open_fds = opendir("/proc/self/fd");
     rc = k->open_fds != NULL ? fd_set_snapshot(&k->kept) : -errno;
     if (rc != 0)
@@ -440,6 +459,7 @@ void keeper_fini(struct keeper *k)
     if (k->open_fds != NULL)
         closedir(k->open_fds);
     keeper_leave_identity(k);
+    seconds_close(&k->seconds);
     identity_fini(&k->identity);
     stamps_fini(&k->stamps);
     config_fini(&k->config);
@@ -517,6 +537,7 @@ static int start(struct keeper *k, struct config_sources *src)
 int cmd_run(int argc, char **argv)
 {
     static struct keeper k = {.claim_fd = -1,
+                              .seconds = {.fd = -1},
                               .signal_fd = -1,
                               .upgrade = {.answer_fd = -1},
                               .handover = {-1, -1, -1, -1, NULL}};

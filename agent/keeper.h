@@ -23,6 +23,7 @@
 #include "agent/identity.h"
 #include "agent/job.h"
 #include "agent/notify.h"
+#include "agent/seconds.h"
 #include "agent/worker.h"
 
 /* Descriptors by number. */
@@ -79,8 +80,9 @@ struct inheritance {
 struct keeper {
     struct config config;
     struct identity identity;
-    int claim_fd;         /* on that identity; < 0 = none */
-    struct notify notify; /* run: the service manager */
+    int claim_fd;           /* on that identity; < 0 = none */
+    struct seconds seconds; /* what lives of that identity took */
+    struct notify notify;   /* run: the service manager */
     bool told_ready;
     struct sockets sockets;
     struct region ingest, store;

@@ -17,7 +17,8 @@ enum keeper_fds {
     FDS_MEMORY = 3,      /* two regions, the landing zone */
     FDS_RING = 2,        /* the tap's */
     FDS_HANDOVER = 4,
-    FDS_FILES = 5, /* run_path, two modules, /proc/self/fd, the identity */
+    FDS_FILES = 6, /* run_path, two modules, /proc/self/fd, the identity and its
+                      seconds */
     FDS_ANEW = 2,  /* a region and the used seconds */
     KEEPER_FDS = FDS_SUPERVISION + FDS_MEMORY + FDS_RING + FDS_HANDOVER +
                  FDS_FILES + FDS_ANEW

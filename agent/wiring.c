@@ -54,6 +54,9 @@ static void wire_agg(struct wiring *w, const struct worker_env *env)
     w->agg.plausible_s = CLOCK_PLAUSIBLE_S;
     w->agg.last_stamp_s = env->stamps->last_s;
     stamps_used(env->stamps, &w->agg.used);
+    if (env->seconds->fd >= 0)
+        w->agg.claim = seconds_claim;
+    w->agg.claim_arg = env->seconds;
     if (env->has_start)
         w->agg.start = &env->start;
     memcpy(w->agg.seed, env->seed, sizeof(w->agg.seed));

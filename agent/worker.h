@@ -15,6 +15,7 @@
 #include "agent/config.h"
 #include "agent/handover.h"
 #include "agent/landing.h"
+#include "agent/seconds.h"
 #include "agent/sockets.h"
 #include "agent/stamps.h"
 #include "agent/supervision.h"
@@ -43,6 +44,7 @@ struct worker_env {
     const struct handover *inherited; /* from the image before; NULL = none */
     struct handover_files *inherited_files;
     const struct stamps *stamps; /* what earlier lives used */
+    struct seconds *seconds;     /* shared with others of this host */
     bool exec_mode;
     const char *host;         /* default host name; "" = none */
     const char *instance_tag; /* "retriever_instance:..." or "" */

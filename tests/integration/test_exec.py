@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from harness import BINARY, Agent, Case, compile_preload, eventually
+from harness import BINARY, Agent, Case, Uds, compile_preload, eventually
 
 PY = "/usr/bin/python3"
 
@@ -238,6 +238,95 @@ class Identity(Exec):
         first.proc.stdin.close()
         self.assertEqual(first.wait(), 0)
         self.assertEqual(self.beside(intake), [])
+
+
+class OneAfterTheOther(Exec):
+    """Jobs of one host that count the same series, sooner than each could have a
+    second of the clock for itself: the intake keeps one value for each second."""
+    ENV = {"DD_STOP_QUIET_MS": "20", "DD_HOSTNAME": "looped"}
+    COUNT = [PY, "-c", SEND + "send(1)"]
+    # One after the other, also as series of a second type.
+    TWO_TYPES = [PY, "-c", SEND + "send(1)\nclient().send(b'job:0|g\\nx:1|g')"]
+
+    def assert_counted(self, intake, n):
+        totals = intake.stop()
+        self.assertEqual(totals["replaced_points"], 0, totals)
+        self.assertEqual(self.sum_of(totals, "job"), n)
+
+    def in_a_row(self, n, job, **env):
+        intake = self.intake()
+        for _ in range(n):
+            agent, rc = self.run_job(job, intake=intake,
+                                     env={**self.ENV, **env})
+            self.assertEqual(rc, 0)
+            self.assert_all_delivered(agent.receipt())
+        return intake
+
+    def test_each_of_twenty_is_counted(self):
+        """In the place of the product, which the other tests do not use."""
+        intake = self.in_a_row(20, self.COUNT, RETRIEVER_TEST_SECONDS=None)
+        self.assert_counted(intake, 20)
+
+    def test_so_is_a_series_of_two_types(self):
+        self.assert_counted(self.in_a_row(8, self.TWO_TYPES), 8)
+
+    def test_agents_of_both_forms_take_turns(self):
+        """`run` and `exec`, with a run_path and without."""
+        intake = self.intake()
+        path = tempfile.mkdtemp(prefix="rt-run-")
+        self.addCleanup(shutil.rmtree, path, ignore_errors=True)
+        for i in range(8):
+            env = {**self.ENV, "DD_RUN_PATH": path if i & 2 else ""}
+            if i & 1:
+                agent = self.agent(intake, env=env)
+                u = Uds(agent.uds)
+                u.send("job:1|c")
+                u.close()
+                agent.stop()
+            else:
+                agent, rc = self.run_job(self.COUNT, intake=intake, env=env)
+                self.assertEqual(rc, 0)
+            self.assert_all_delivered(agent.receipt())
+        self.assert_counted(intake, 8)
+
+    def test_so_is_each_of_twenty_side_by_side(self):
+        intake = self.intake()
+        agents = [self.agent(intake, mode="exec", job=self.COUNT, ready=False,
+                             env=self.ENV) for _ in range(20)]
+        for agent in agents:
+            self.assertEqual(agent.wait(), 0)
+        self.assert_counted(intake, 20)
+
+    def test_a_job_that_goes_on_beside_others(self):
+        """Its parts and theirs; its worker is killed, too."""
+        intake = self.intake()
+        agent = self.agent(intake, env=self.ENV)
+        u = Uds(agent.uds)
+        for i in range(6):
+            u.send("job:1|c")
+            other, rc = self.run_job(self.COUNT, intake=intake, env=self.ENV)
+            self.assertEqual(rc, 0)
+            if i % 2 == 0:
+                agent.flush()
+                continue
+            pid = eventually(agent.worker_pid, what="a worker")
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: agent.worker_pid() not in (None, pid),
+                       what="a successor")
+        u.close()
+        self.assert_all_delivered(agent.stop())
+        self.assert_counted(intake, 12)
+
+    def test_where_nothing_can_be_kept_the_job_runs(self):
+        """... and is delivered, as before there was such a memory."""
+        folder = tempfile.mkdtemp(prefix="rt-place-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        inside = os.path.join(folder, "retriever-%d" % os.geteuid())
+        os.symlink("/", inside)
+        for place in ("/nonexistent", "/proc", "/dev/null", folder):
+            intake = self.in_a_row(1, self.COUNT, RETRIEVER_TEST_SECONDS=place)
+            self.assert_counted(intake, 1)
+        self.assertEqual(os.listdir(folder), [os.path.basename(inside)])
 
 
 class TelemetryNeverFailsTheJob(Exec):

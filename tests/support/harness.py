@@ -39,6 +39,8 @@ BPF = os.environ.get("RETRIEVER_TEST_BPF", "")
 # Nothing that the tests can be given may be missing.
 MUST = os.environ.get("RETRIEVER_TEST_REQUIRE_BPF") == "1"
 API_KEY = "0123456789abcdef0123456789abcdef"
+# Used seconds of agents without a run_path; those in /dev/shm would stay there.
+SECONDS = tempfile.TemporaryDirectory(prefix="rt-seconds-")
 
 
 def rng(name):
@@ -176,6 +178,7 @@ class Agent:
             "DD_HOSTNAME": "testhost",
             "DD_FLUSH_JITTER_MS": "0",
             "RETRIEVER_TEST": "1",  # the host's sysctls are left alone
+            "RETRIEVER_TEST_SECONDS": SECONDS.name,
             "DD_LOG_LEVEL": "info",
             "DD_EBPF_ENABLED": "false",  # what is counted stays exact
         })
