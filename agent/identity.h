@@ -46,7 +46,7 @@ uint64_t identity_hash(const struct identity *id, const struct config *c);
 /** Say on this host (this network namespace) that somebody sends as @id to the
  *  intake that @c names. Returns a descriptor that says so until it is closed;
  *  -EADDRINUSE: somebody does already, and where both send the same series one
- *  overwrites the other; or another -errno. */
+ *  overwrites the other, unless they share seconds (seconds.h); or another -errno. */
 int identity_claim(const struct identity *id, const struct config *c);
 
 /** The container id in the text of /proc/self/cgroup, else of

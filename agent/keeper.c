@@ -366,7 +366,8 @@ int keeper_watch_signals(struct keeper *k)
     return k->signal_fd >= 0 ? 0 : -errno;
 }
 
-/* An identity that is drawn by lot is nobody else's. */
+/* An identity that is drawn by lot is nobody else's. Before the identity is claimed:
+ * whoever finds that claimed finds this open, too. */
 static void open_seconds(struct keeper *k)
 {
     int rc;
@@ -383,11 +384,14 @@ static void open_seconds(struct keeper *k)
                  strerror(-rc));
 }
 
+/* Who shares our seconds overwrites nothing. Who does not is another user's, or sees
+ * another /dev/shm. */
 void keeper_claim_identity(struct keeper *k)
 {
     k->claim_fd = identity_claim(&k->identity, &k->config);
     /* Behind an upgrade it may be held by our own worker of before. */
-    if (k->claim_fd == -EADDRINUSE && !k->inherited.present)
+    if (k->claim_fd == -EADDRINUSE && !k->inherited.present &&
+        !seconds_is_shared(&k->seconds))
         log_warn(
             MODULE,
             "another agent on this host sends under the same identity: of a "

@@ -219,18 +219,36 @@ class AsIfUnwrapped(Exec):
 class Identity(Exec):
     """Two jobs of one host: their series are the same to the intake."""
     WARNING = r" WARN .*under the same identity.* host=twin "
+    ENV = {"DD_HOSTNAME": "twin"}
+    APART = {"RETRIEVER_TEST_SECONDS": "/nonexistent"}  # as another user's
 
     def beside(self, intake, **env):
         agent, rc = self.run_job(["/bin/true"], intake=intake,
-                                 env={"DD_HOSTNAME": "twin", **env})
+                                 env={**self.ENV, **env})
         self.assertEqual(rc, 0)
         return [x for x in agent.err.all() if re.search(self.WARNING, x)]
 
+    def first(self, intake, **env):
+        agent = self.agent(intake, mode="exec", stdin=subprocess.PIPE,
+                           job=["/bin/cat"], env={**self.ENV, **env})
+        eventually(agent.worker_pid, what="a worker")
+        return agent
+
+    def test_who_shares_seconds_too_is_not(self):
+        intake = self.intake()
+        first = self.first(intake)
+        self.assertEqual(self.beside(intake), [])
+        self.assertEqual(len(self.beside(intake, **self.APART)), 1)
+        first.proc.stdin.close()
+        self.assertEqual(first.wait(), 0)
+        first = self.first(intake, **self.APART)
+        first.err.wait_for("used seconds are remembered nowhere")
+        self.assertEqual(len(self.beside(intake)), 1)
+
     def test_who_shares_one_is_told(self):
         intake = self.intake()
-        first = self.agent(intake, mode="exec", stdin=subprocess.PIPE,
-                           job=["/bin/cat"], env={"DD_HOSTNAME": "twin"})
-        eventually(first.worker_pid, what="a worker")
+        self.ENV = {**self.ENV, **self.APART}
+        first = self.first(intake)
         self.assertEqual(len(self.beside(intake)), 1)
         self.assertEqual(self.beside(intake, DD_INSTANCE="b"), [])
         self.assertEqual(self.beside(intake, DD_HOSTNAME="other"), [])
