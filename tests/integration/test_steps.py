@@ -27,6 +27,7 @@ STEPS = {
     "close_all": ("agg_close_all", 2),
     "turn": ("turn_early", 2),
     "bucket_close": ("bucket_close", 2),
+    "claim": ("seconds_claim", 2),
     "encode": ("encoder_run", 2),
     "commit_part": ("store_commit_part", 2),
     "store_commit": ("store_commit", 10),
