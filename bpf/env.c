@@ -4,9 +4,6 @@
  * value. Where it cannot (a call that sets only what is unset, a value too long, a
  * call before the probe was there), the process is looked at when the call has
  * surely returned.
- *
- * What is put off has one of a few delays, so each delay has a queue of its own,
- * which is in order by itself.
  */
 #include "bpf/env.h"
 
@@ -21,33 +18,14 @@
 #include "bpf/cgroup.h"
 #include "bpf/env_changes.h"
 #include "bpf/env_discover.h"
+#include "bpf/env_later.h"
 #include "bpf/env_state.h"
 #include "bpf/environ_aside.h"
 #include "bpf/features.h"
 #include "bpf/procfs.h"
 
 #define MODULE "env"
-#define LOOK_DELAY_NS (20 * (uint64_t)CLOCK_NS_PER_MS)
-#define QUEUE 1024u                /* power of two */
 #define INITIAL_PID_NS 0xeffffffcu /* its inode, the same on all kernels */
-
-/* A program's mappings are looked at three times: its loader is done after 5 ms, and
- * what it loads itself comes later. */
-enum delay { DELAY_MAPS_1, DELAY_MAPS_2, DELAY_MAPS_3, DELAY_LOOK, N_DELAYS };
-static const uint64_t delays_ns[N_DELAYS] = {
-    [DELAY_MAPS_1] = 5 * CLOCK_NS_PER_MS,
-    [DELAY_MAPS_2] = 50 * CLOCK_NS_PER_MS,
-    [DELAY_MAPS_3] = 500 * CLOCK_NS_PER_MS,
-    [DELAY_LOOK] = LOOK_DELAY_NS,
-};
-
-struct queue {
-    struct job {
-        uint64_t at_ns;
-        uint32_t pid;
-    } jobs[QUEUE];
-    uint32_t first, n;
-};
 
 struct env {
     struct env_opts opts;
@@ -61,7 +39,7 @@ struct env {
     struct env_state *state;
     struct env_changes *changes;
     struct cuda_devices devices;
-    struct queue queues[N_DELAYS];
+    struct later_queues later;
     uint64_t rescan_ns;
     uint64_t n_looks, n_look_errors, n_truncated, n_put_off_lost, n_untagged;
     struct attach_counts told;
@@ -169,18 +147,6 @@ static void put_values(struct env *e, struct env_proc *p,
         publish(e, p);
 }
 
-static bool is_equal(const struct env *e)
-{
-    for (uint32_t i = 0; i < e->opts.watch.n; i++) {
-        const struct environ_value *a = &e->now.v[i], *b = &e->start.v[i];
-
-        if (a->is_set != b->is_set || a->n != b->n ||
-            memcmp(a->text, b->text, a->n) != 0)
-            return false;
-    }
-    return true;
-}
-
 static int read_live(struct env *e, int proc_fd)
 {
     int rc =
@@ -194,7 +160,7 @@ static int read_live(struct env *e, int proc_fd)
 /* Dated back: a call that is going on has told us already, and not done it yet. */
 static uint64_t look_ns(void)
 {
-    return clock_mono_ns(&clock_real) - LOOK_DELAY_NS;
+    return clock_mono_ns(&clock_real) - LATER_LOOK_NS;
 }
 
 /* What a process has now. @keep: also one that has what it was started with. */
@@ -215,7 +181,9 @@ static struct env_proc *look(struct env *e, uint32_t pid, bool keep)
     live = read_live(e, fd);
     if (p == NULL || live != 0)
         start = environ_read_start(fd, &e->opts.watch, &e->start);
-    if (p == NULL && (keep || (live == 0 && start == 0 && !is_equal(e)))) {
+    if (p == NULL &&
+        (keep || (live == 0 && start == 0 &&
+                  !environ_same(&e->opts.watch, &e->now, &e->start)))) {
         p = env_state_get(e->state, &id);
         if (p != NULL && p->cgid == 0 && e->cgroups != NULL)
             p->cgid = cgroups_of_pid(e->cgroups, (int)pid);
@@ -232,48 +200,28 @@ out:
 
 /* ---- What is put off ---------------------------------------------------- */
 
-static void put_off(struct env *e, enum delay delay, uint32_t pid)
+static void put_off(struct env *e, enum later delay, uint32_t pid)
 {
-    struct queue *q = &e->queues[delay];
-
-    if (pid == 0)
-        return;
-    if (q->n == QUEUE) {
+    if (pid != 0 &&
+        !later_put(&e->later, delay, pid, clock_mono_ns(&clock_real)))
         e->n_put_off_lost++;
-        return;
-    }
-    q->jobs[(q->first + q->n++) & (QUEUE - 1)] = (struct job){
-        .at_ns = clock_mono_ns(&clock_real) + delays_ns[delay],
-        .pid = pid,
-    };
 }
 
 static void attached(struct env *e, uint32_t pid, unsigned flags)
 {
     if ((flags & DISCOVER_MADE) == 0)
         return;
-    put_off(e, DELAY_LOOK, pid);
+    put_off(e, LATER_LOOK, pid);
     if (e->same_ids)
         life_watched_add(e->watched_fd, pid);
 }
 
-static void do_job(struct env *e, enum delay delay, uint32_t pid)
+static void do_job(struct env *e, enum later delay, uint32_t pid)
 {
-    if (delay == DELAY_LOOK)
+    if (delay == LATER_LOOK)
         (void)look(e, pid, false);
     else if (e->attach != NULL)
         attached(e, pid, discover_maps(e->discover, pid));
-}
-
-static bool lives(uint32_t pid)
-{
-    int fd = procfs_open(pid);
-    uint64_t ticks;
-    bool yes = fd >= 0 && procfs_start(fd, &ticks) == 0;
-
-    if (fd >= 0)
-        (void)close(fd);
-    return yes;
 }
 
 static void scan_one(void *arg, uint32_t pid)
@@ -308,7 +256,7 @@ static void rescan(struct env *e, uint64_t now_ns)
     (void)cuda_devices_read(e->opts.root, &e->devices);
     if (e->attach != NULL) {
         discover_forget(e->discover);
-        attach_sweep(e->attach, lives);
+        attach_sweep(e->attach, procfs_lives);
         attach_scan_begin(e->attach);
         (void)procfs_each(scan_one, e);
         attach_scan_end(e->attach);
@@ -332,31 +280,18 @@ static void asked(void *arg, enum proctags_space space, uint32_t number)
 static uint64_t due(void *self, uint64_t now_ns)
 {
     struct env *e = self;
+    enum later which;
     uint64_t next_ns;
+    uint32_t pid;
 
     if (e->opts.proctags != NULL)
         proctags_asked(e->opts.proctags, asked, e);
     if (now_ns >= e->rescan_ns)
         rescan(e, now_ns);
-    next_ns = e->rescan_ns;
-    for (int d = 0; d < N_DELAYS; d++) {
-        struct queue *q = &e->queues[d];
-
-        while (q->n > 0 && q->jobs[q->first].at_ns <= now_ns) {
-            uint32_t pid = q->jobs[q->first].pid;
-
-            q->first = (q->first + 1) & (QUEUE - 1);
-            q->n--;
-            do_job(e, (enum delay)d, pid);
-        }
-    }
-    for (int d = 0; d < N_DELAYS; d++) {
-        const struct queue *q = &e->queues[d];
-
-        if (q->n > 0 && q->jobs[q->first].at_ns < next_ns)
-            next_ns = q->jobs[q->first].at_ns;
-    }
-    return next_ns;
+    while (later_take(&e->later, now_ns, &which, &pid))
+        do_job(e, which, pid);
+    next_ns = later_next_ns(&e->later);
+    return next_ns < e->rescan_ns ? next_ns : e->rescan_ns;
 }
 
 /* ---- Records ------------------------------------------------------------ */
@@ -399,7 +334,7 @@ static void on_env(struct env *e, const struct event_env *ev)
 
     e->n_truncated += (ev->flags & ENV_TRUNCATED) != 0;
     if (rc == ENV_LOOK)
-        put_off(e, DELAY_LOOK, ev->ns_tgid);
+        put_off(e, LATER_LOOK, ev->ns_tgid);
     if (rc != 0)
         return;
     if (changes)
@@ -438,9 +373,9 @@ static void on_exec(struct env *e, const struct event_process *ev)
         flags = discover_exec(e->discover, ev->ns_tgid);
         attach_renew_end(e->attach, ev->ns_tgid);
         attached(e, ev->ns_tgid, flags);
-        for (int delay = DELAY_MAPS_1; delay <= DELAY_MAPS_3; delay++) {
+        for (int delay = LATER_MAPS_1; delay <= LATER_MAPS_3; delay++) {
             if ((flags & (DISCOVER_STATIC | DISCOVER_SEEN)) == 0)
-                put_off(e, (enum delay)delay, ev->ns_tgid);
+                put_off(e, (enum later)delay, ev->ns_tgid);
         }
     }
     p = env_state_exec(e->state, &id, ev->hdr.ts_ns);
@@ -484,7 +419,7 @@ static void event(void *self, const struct event_hdr *ev)
         if (e->attach != NULL &&
             ((const struct event_cgroup *)(const void *)ev)->op ==
                 CGROUP_REMOVED)
-            attach_sweep(e->attach, lives);
+            attach_sweep(e->attach, procfs_lives);
         break;
     case EVENT_NONE:
     case EVENT_RUNQ:

@@ -95,6 +95,19 @@ int environ_read_start(int proc_fd, const struct watch *w,
     return (int)n;
 }
 
+bool environ_same(const struct watch *w, const struct environ_values *a,
+                  const struct environ_values *b)
+{
+    for (uint32_t i = 0; i < w->n; i++) {
+        const struct environ_value *x = &a->v[i], *y = &b->v[i];
+
+        if (x->is_set != y->is_set || x->n != y->n ||
+            memcmp(x->text, y->text, x->n) != 0)
+            return false;
+    }
+    return true;
+}
+
 /* ---- Where it lies ------------------------------------------------------ */
 
 struct seek {

@@ -46,6 +46,10 @@ int environ_read_live(struct images *images, int proc_fd, const struct watch *w,
 int environ_read_start(int proc_fd, const struct watch *w,
                        struct environ_values *out);
 
+/** Does each variable have the same value in both? */
+bool environ_same(const struct watch *w, const struct environ_values *a,
+                  const struct environ_values *b);
+
 /** Entries of an environment, NUL behind each, in pieces: pure part of the above. */
 struct environ_scan {
     const struct watch *watch;

@@ -72,6 +72,17 @@ int procfs_start(int proc_fd, uint64_t *ticks)
     return procfs_parse_start(text, ticks) ? 0 : -EPROTO;
 }
 
+bool procfs_lives(uint32_t pid)
+{
+    int fd = procfs_open(pid);
+    uint64_t ticks;
+    bool yes = fd >= 0 && procfs_start(fd, &ticks) == 0;
+
+    if (fd >= 0)
+        (void)close(fd);
+    return yes;
+}
+
 bool procfs_parse_map(char *line, struct procfs_map *out)
 {
     char *at = line;

@@ -36,6 +36,9 @@ int procfs_open(uint32_t pid);
  *  -errno. */
 int procfs_start(int proc_fd, uint64_t *ticks);
 
+/** Is there a process @pid? */
+bool procfs_lives(uint32_t pid);
+
 /** Mappings of files, in order. 0 or -errno. */
 int procfs_maps(int proc_fd, procfs_map_fn *fn, void *arg);
 
