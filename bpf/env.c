@@ -20,6 +20,7 @@
 #include "bpf/env_discover.h"
 #include "bpf/env_later.h"
 #include "bpf/env_state.h"
+#include "bpf/env_tags.h"
 #include "bpf/environ_aside.h"
 #include "bpf/features.h"
 #include "bpf/procfs.h"
@@ -38,7 +39,7 @@ struct env {
     struct discover *discover;
     struct env_state *state;
     struct env_changes *changes;
-    struct cuda_devices devices;
+    struct env_rules rules;
     struct later_queues later;
     uint64_t rescan_ns;
     uint64_t n_looks, n_look_errors, n_truncated, n_put_off_lost, n_untagged;
@@ -54,52 +55,22 @@ static const struct env_opts *own_opts(const struct feature_env *env)
 
 /* ---- Tags --------------------------------------------------------------- */
 
-static bool is_by_bus(const struct env_proc *p)
-{
-    static const char order[] = "PCI_BUS_ID";
-    const struct env_value *v = &p->v[WATCH_CUDA_ORDER];
-
-    return v->known == ENV_IS_SET && v->n == sizeof(order) - 1 &&
-           memcmp(v->text, order, v->n) == 0;
-}
-
-static size_t add_watched(const struct watch_name *name,
-                          const struct env_value *v, char *out, size_t size)
-{
-    char text[ENV_MAX_VALUE + 1], value[200];
-    size_t n = v->n < sizeof(text) - 1 ? v->n : sizeof(text) - 1;
-    int got;
-
-    if (v->known != ENV_IS_SET || n == 0)
-        return 0;
-    memcpy(text, v->text, n);
-    text[n] = '\0';
-    got = snprintf(out, size, ",%s:%s", name->tag,
-                   lines_tag(value, sizeof(value) - name->n_name, text));
-    return got > 0 && (size_t)got < size ? (size_t)got : 0;
-}
-
-/* Own tags first: if there are too many, it is devices that are left out. */
 static void publish(struct env *e, const struct env_proc *p)
 {
-    char tags[CUDA_TAGS_BYTES + ENV_MAX_NAMES * 270];
-    const struct env_value *cuda = &p->v[WATCH_CUDA];
-    struct cuda_list list;
-    size_t n = 0;
+    struct env_text values[ENV_MAX_NAMES] = {{NULL, 0}};
+    char tags[ENV_TAGS_BYTES];
+    size_t n;
 
     if (e->opts.proctags == NULL)
         return;
-    for (uint32_t i = WATCH_FIRST_OWN; i < e->opts.watch.n; i++)
-        n += add_watched(&e->opts.watch.v[i], &p->v[i], tags + n,
-                         sizeof(tags) - n);
-    if (e->opts.cuda_tags && cuda->known == ENV_IS_SET) {
-        cuda_parse(cuda->text, cuda->n, &e->devices, e->opts.semantics, &list);
-        tags[n] = ',';
-        n += 1 + cuda_tags(&list, &e->devices, is_by_bus(p), tags + n + 1,
-                           sizeof(tags) - n - 1);
+    for (uint32_t i = 0; i < ENV_MAX_NAMES; i++) {
+        const struct env_value *v = &p->v[i];
+
+        if (v->known == ENV_IS_SET)
+            values[i] = (struct env_text){v->n > 0 ? v->text : "", v->n};
     }
-    if (proctags_set(e->opts.proctags, p->tgid, p->pid, tags + 1,
-                     n > 0 ? n - 1 : 0) != 0)
+    n = env_tags(&e->rules, values, tags);
+    if (proctags_set(e->opts.proctags, p->tgid, p->pid, tags, n) != 0)
         e->n_untagged++;
 }
 
@@ -253,7 +224,7 @@ static void check_one(void *arg, struct env_proc *p)
 static void rescan(struct env *e, uint64_t now_ns)
 {
     e->rescan_ns = now_ns + e->opts.rescan_s * (uint64_t)CLOCK_NS_PER_S;
-    (void)cuda_devices_read(e->opts.root, &e->devices);
+    (void)cuda_devices_read(e->opts.root, &e->rules.devices);
     if (e->attach != NULL) {
         discover_forget(e->discover);
         attach_sweep(e->attach, procfs_lives);
@@ -438,9 +409,9 @@ static void count_visible(void *arg, struct env_proc *p)
 
     if (p->gone_ns != 0 || v->known != ENV_IS_SET)
         return;
-    cuda_parse(v->text, v->n, &e->devices, e->opts.semantics, &list);
+    cuda_parse(v->text, v->n, &e->rules.devices, e->opts.semantics, &list);
     env_changes_visible(e->changes, p->cgid,
-                        list.is_all ? e->devices.n : list.n);
+                        list.is_all ? e->rules.devices.n : list.n);
 }
 
 static void add_count(struct lines *out, const char *name, uint64_t n)
@@ -568,6 +539,11 @@ static int open_all(void **self, const struct feature_env *env,
     e->cgroups = env->cgroups;
     e->watched_fd = env->watched_fd;
     e->same_ids = procfs_pidns_inode() == INITIAL_PID_NS;
+    e->rules = (struct env_rules){
+        .watch = e->opts.watch,
+        .semantics = e->opts.semantics,
+        .cuda_tags = e->opts.cuda_tags,
+    };
     rc = images_create(&e->images);
     if (rc == 0)
         rc = aside_create(&e->aside, &e->opts.watch);
