@@ -80,6 +80,11 @@ struct signal_struct {
 
 struct bpf_local_storage;
 
+struct mm_struct {
+    unsigned long env_start;
+    unsigned long env_end;
+};
+
 struct task_struct {
     unsigned int __state;
     int on_cpu;
@@ -95,6 +100,8 @@ struct task_struct {
     struct task_struct *real_parent;
     struct pid *thread_pid;
     struct signal_struct *signal;
+    struct mm_struct *mm;
+    __u64 start_time;
     __u64 start_boottime;
     struct css_set *cgroups;
     char comm[16];

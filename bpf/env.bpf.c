@@ -14,6 +14,7 @@
  */
 #include <linux/ptrace.h>
 
+#include "bpf/env_table.bpf.h"
 #include "bpf/events.bpf.h"
 #include "bpf/task.bpf.h"
 
@@ -105,6 +106,59 @@ static __always_inline int find_text(char *text, long n, __u32 *n_name,
     return over ? find_name(text) : -1;
 }
 
+/* The value that @e has read, behind all others or, when it is not longer, where the
+ * one before is. */
+static __always_inline int put_value(struct env_place *p, __u32 name,
+                                     const struct event_env *e)
+{
+    __u32 n = e->val_len + 1, at;
+
+    if (e->flags != 0 || n > ENV_TABLE_VALUE)
+        return 0;
+    at = n <= p->values[name].n ? p->values[name].at : p->n_text;
+    if (at > ENV_TABLE_LAST_AT)
+        return 0;
+    if (bpf_probe_read_kernel(&p->text[at & ENV_TABLE_LAST_AT], n, e->val) != 0)
+        return 0;
+    if (at == p->n_text)
+        p->n_text += n;
+    p->values[name].at = at;
+    p->values[name].n = n;
+    return 1;
+}
+
+/* What the process has from now on, where that is known: for what it sends before
+ * the record is read. */
+static __always_inline void update(const struct event_env *e)
+{
+    __u32 tgid = e->hdr.tgid, name = e->name_idx;
+    struct env_place *p = place_of(tgid);
+    __u64 sequence;
+    int done = 1;
+
+    if (!p || p->tgid != tgid || name >= ENV_MAX_NAMES ||
+        (p->flags & ENV_PLACE_UNSURE) != 0 ||
+        (e->op == ENV_SET && !e->overwrite && p->values[name].n != 0))
+        return;
+    if (!place_lock(p, &sequence)) {
+        place_doubt(p, tgid);
+        return;
+    }
+    if (p->tgid == tgid) {
+        if (e->op == ENV_SET)
+            done = put_value(p, name, e);
+        else if (e->op == ENV_UNSET)
+            p->values[name].n = 0;
+        for (__u32 i = 0; e->op == ENV_CLEAR && i < ENV_MAX_NAMES; i++)
+            p->values[i].n = 0;
+        if (done)
+            p->ts_ns = e->hdr.ts_ns;
+        else
+            __sync_fetch_and_or(&p->flags, ENV_PLACE_UNSURE);
+    }
+    place_unlock(p, sequence);
+}
+
 static __always_inline void report(const struct call *call, __u8 op, int name,
                                    __u64 value, int rc, const int may_sleep)
 {
@@ -137,6 +191,8 @@ static __always_inline void report(const struct call *call, __u8 op, int name,
     if (n <= ENV_MAX_VALUE) {
         event_fill(&e->hdr, EVENT_ENV, sizeof(*e) + n);
         e->hdr.cgid = task_cgroup(task, env_config.subsys);
+        if (rc == 0)
+            update(e);
         event_output(e, sizeof(*e) + n, 1);
     }
     (void)bpf_task_storage_delete(&env_records, task);

@@ -29,6 +29,7 @@ enum attach_mode {
 struct attach_opts {
     struct env_config config;
     int events_fd, control_fd, stats_fd;
+    int table_fd; /* env_table; -1 = nobody has one */
     uint32_t max_inodes;
     enum attach_mode best; /* better ones are not tried */
 };

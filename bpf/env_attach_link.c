@@ -49,6 +49,8 @@ static int load_mode(struct attach_linker *l, const struct attach_opts *o,
         rc = loader_share_map(object, "events_control", o->control_fd);
     if (rc == 0)
         rc = loader_share_map(object, "event_stats", o->stats_fd);
+    if (rc == 0 && o->table_fd >= 0)
+        rc = loader_share_map(object, "env_table", o->table_fd);
     if (rc == 0)
         rc = loader_load(object, cause);
     if (rc != 0) {

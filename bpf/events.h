@@ -231,6 +231,45 @@ struct event_env {
     char val[];
 };
 
+/* What the kernel knows of environments (env_table.h): one place for each number
+ * modulo this. Numbers are given out in turn, so processes meet in a place when one
+ * is older than the other by some thousands. */
+#define ENV_TABLE_PLACES 4096u
+#define ENV_TABLE_TEXT 952u
+#define ENV_TABLE_LAST_AT 511u /* no value begins behind it; a mask */
+#define ENV_TABLE_VALUE 440u   /* with its NUL */
+_Static_assert(ENV_TABLE_LAST_AT + ENV_TABLE_VALUE < ENV_TABLE_TEXT,
+               "the last value has room");
+
+#define ENV_PLACE_UNSURE 1u /* something was not read: ask elsewhere */
+#define ENV_PLACE_DEAD 2u   /* it has ended; others may have the place */
+
+/** Value of the map env_table, by tgid % ENV_TABLE_PLACES. */
+struct env_place {
+    __u64 sequence; /* odd: being written; the rest may change */
+    /* Since when it has been so, CLOCK_MONOTONIC: exec, fork or call. */
+    __u64 ts_ns;
+    __u32 tgid;    /* 0 = nobody */
+    __u32 ns_tgid; /* in our own pid namespace; 0 = not visible there */
+    __u32 flags;   /* ENV_PLACE_* */
+    __u32 n_text;  /* bytes of text in use */
+    struct {
+        __u16 at; /* in text */
+        __u16 n;  /* with its NUL; 0 = it is not set */
+    } values[ENV_MAX_NAMES];
+    char text[ENV_TABLE_TEXT];
+};
+
+/** Constants of env_exec.bpf.c. */
+struct env_exec_config {
+    __u32 ns_inum; /* our own pid namespace */
+    __u32 n_names;
+    __u32 n_prefix[ENV_MAX_NAMES]; /* bytes of "NAME=" */
+    /* "NAME=" with zeroes behind it, and its bytes that count as ones. */
+    __u64 prefixes[ENV_MAX_NAMES][ENV_NAME_BYTES / 8];
+    __u64 masks[ENV_MAX_NAMES][ENV_NAME_BYTES / 8];
+};
+
 enum event_cgroup_op { CGROUP_SEEN, CGROUP_MADE, CGROUP_REMOVED };
 
 struct event_cgroup {
@@ -327,6 +366,8 @@ EVENTS_ASSERT(activity_config, 16);
 EVENTS_ASSERT(activity_walk, 48);
 EVENTS_ASSERT(env_config, 336);
 EVENTS_ASSERT(event_env, 56);
+EVENTS_ASSERT(env_place, 1024);
+EVENTS_ASSERT(env_exec_config, 688);
 EVENTS_ASSERT(event_cgroup, 304);
 EVENTS_ASSERT(event_runq, 56);
 

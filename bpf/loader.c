@@ -24,6 +24,7 @@ extern const unsigned char bpf_drop_begin[], bpf_drop_end[];
 extern const unsigned char bpf_life_begin[], bpf_life_end[];
 extern const unsigned char bpf_activity_begin[], bpf_activity_end[];
 extern const unsigned char bpf_env_begin[], bpf_env_end[];
+extern const unsigned char bpf_env_exec_begin[], bpf_env_exec_end[];
 
 static const struct {
     const char *name;
@@ -35,6 +36,7 @@ static const struct {
     [LOADER_LIFE] = {"life", bpf_life_begin, bpf_life_end},
     [LOADER_ACTIVITY] = {"activity", bpf_activity_begin, bpf_activity_end},
     [LOADER_ENV] = {"env", bpf_env_begin, bpf_env_end},
+    [LOADER_ENV_EXEC] = {"env_exec", bpf_env_exec_begin, bpf_env_exec_end},
 };
 
 static int print(enum libbpf_print_level level, const char *fmt, va_list args)

@@ -26,6 +26,7 @@ enum loader_object {
     LOADER_DROP,
     LOADER_SCHED,
     LOADER_ENV,
+    LOADER_ENV_EXEC,
     LOADER_N
 };
 

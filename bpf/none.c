@@ -8,6 +8,7 @@
 
 #include "bpf/activity_families.h"
 #include "bpf/env_attach_link.h"
+#include "bpf/env_exec.h"
 #include "bpf/event_ring.h"
 #include "bpf/features.h"
 #include "bpf/named_types.h"
@@ -205,6 +206,39 @@ int attach_link(struct attach_linker *l, struct attach_links *to, int fd,
 void attach_unlink(struct attach_links *l)
 {
     (void)l;
+}
+
+int env_exec_create(struct env_exec **out, const struct watch *w,
+                    uint32_t ns_inum, const char *types)
+{
+    (void)out;
+    (void)w;
+    (void)ns_inum;
+    (void)types;
+    return -ENOSYS;
+}
+
+int env_exec_start(struct env_exec *e, struct loader_cause *cause)
+{
+    (void)e;
+    return refuse(cause);
+}
+
+void env_exec_close(struct env_exec *e)
+{
+    (void)e;
+}
+
+int env_exec_table(const struct env_exec *e)
+{
+    (void)e;
+    return -ENOSYS;
+}
+
+int env_exec_pids(const struct env_exec *e)
+{
+    (void)e;
+    return -ENOSYS;
 }
 
 int runq_kernel_open(struct runq_kernel **out, const struct runq_opts *opts,

@@ -17,6 +17,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "bpf/env_table.h"
+
 #define BUCKET 8u
 #define BUCKETS (PROCTAGS_MAX_IDS / BUCKET * 4)
 #define WORDS (PROCTAGS_MAX_BYTES / 8)
@@ -40,23 +42,37 @@ struct proctags {
     _Atomic uint32_t n;
     uint32_t next_slot; /* where to look for a free one */
     uint32_t n_ids[PROCTAGS_N_SPACES];
+    struct env_table *env;
 };
 
 int proctags_create(struct proctags **out)
 {
-    void *p = mmap(NULL, sizeof(struct proctags), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct proctags *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int rc;
 
-    if (p == MAP_FAILED)
+    if (t == MAP_FAILED)
         return -errno;
-    *out = p;
+    rc = env_table_create(&t->env);
+    if (rc != 0) {
+        (void)munmap(t, sizeof(*t));
+        return rc;
+    }
+    *out = t;
     return 0;
 }
 
 void proctags_close(struct proctags *t)
 {
-    if (t != NULL)
-        (void)munmap(t, sizeof(*t));
+    if (t == NULL)
+        return;
+    env_table_close(t->env);
+    (void)munmap(t, sizeof(*t));
+}
+
+struct env_table *proctags_env(struct proctags *t)
+{
+    return t->env;
 }
 
 static uint32_t hash(uint32_t number)
@@ -178,7 +194,7 @@ void proctags_remove(struct proctags *t, uint32_t tgid, uint32_t pid)
     changed(t);
 }
 
-static size_t whole_tags(const char *tags, size_t n)
+size_t proctags_whole(const char *tags, size_t n)
 {
     if (n <= PROCTAGS_MAX_BYTES)
         return n;
@@ -194,7 +210,7 @@ int proctags_set(struct proctags *t, uint32_t tgid, uint32_t pid,
     uint32_t slot = NO_SLOT;
     bool ok = true;
 
-    n = whole_tags(tags, n);
+    n = proctags_whole(tags, n);
     if (n > 0 && s == NULL) {
         s = free_slot(t);
         if (s == NULL)

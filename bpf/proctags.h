@@ -32,9 +32,16 @@
 enum proctags_space { PROCTAGS_TGID, PROCTAGS_PID, PROCTAGS_N_SPACES };
 
 struct proctags;
+struct env_table;
 
 int proctags_create(struct proctags **out);
 void proctags_close(struct proctags *t);
+
+/** Made and closed with it. */
+struct env_table *proctags_env(struct proctags *t);
+
+/** Of tags of @n bytes, so many as are whole and have room. */
+size_t proctags_whole(const char *tags, size_t n);
 
 /* ---- The writer --------------------------------------------------------- */
 
