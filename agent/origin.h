@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who sends: from the process number that came with a datagram to the tags that its
- * metrics get. What others find out about processes lies in bpf/proctags.h; this is
- * the reader's memory of it, so that a sender's next datagram costs a comparison.
+ * metrics get. What others find out about processes lies in bpf/proctags.h, and what
+ * the kernel has seen of those that nobody has found out about yet in bpf/env_table.h;
+ * this is the reader's memory of both, so that a sender's next datagram costs two
+ * comparisons.
  *
  * Thread:  the reader.
  * Memory:  ORIGIN_ENTRIES processes, made by origin_init(); none without a table.
  * Promise: tags are never those of another process, and never older than the last
- *          change of the table that the reader has seen.
+ *          change of either table. No lock, no system call.
  */
 #ifndef RETRIEVER_AGENT_ORIGIN_H
 #define RETRIEVER_AGENT_ORIGIN_H

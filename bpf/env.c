@@ -18,9 +18,10 @@
 #include "bpf/cgroup.h"
 #include "bpf/env_changes.h"
 #include "bpf/env_discover.h"
+#include "bpf/env_exec.h"
 #include "bpf/env_later.h"
 #include "bpf/env_state.h"
-#include "bpf/env_tags.h"
+#include "bpf/env_table.h"
 #include "bpf/environ_aside.h"
 #include "bpf/features.h"
 #include "bpf/procfs.h"
@@ -35,6 +36,7 @@ struct env {
     bool same_ids; /* our pid namespace is the initial one */
     struct images *images;
     struct aside *aside;
+    struct env_exec *exec; /* NULL: no table */
     struct attach *attach; /* NULL: no probes */
     struct discover *discover;
     struct env_state *state;
@@ -70,8 +72,16 @@ static void publish(struct env *e, const struct env_proc *p)
             values[i] = (struct env_text){v->n > 0 ? v->text : "", v->n};
     }
     n = env_tags(&e->rules, values, tags);
-    if (proctags_set(e->opts.proctags, p->tgid, p->pid, tags, n) != 0)
+    if (proctags_set(e->opts.proctags, p->tgid, p->pid, tags, n, p->as_of_ns) !=
+        0)
         e->n_untagged++;
+}
+
+/* Tells of the process are heeded up to here. */
+static void heed(struct env_proc *p, uint64_t ts_ns)
+{
+    if (ts_ns > p->as_of_ns)
+        p->as_of_ns = ts_ns;
 }
 
 static void forget_tags(void *arg, struct env_proc *p)
@@ -128,7 +138,18 @@ static int read_live(struct env *e, int proc_fd)
     return rc;
 }
 
-/* Dated back: a call that is going on has told us already, and not done it yet. */
+/* What the kernel knows. */
+static bool from_table(struct env *e, enum proctags_space space,
+                       uint32_t number, uint64_t since_ns,
+                       struct environ_values *out, uint64_t *as_of_ns)
+{
+    return e->opts.proctags != NULL &&
+           env_table_values(proctags_env(e->opts.proctags), space, number,
+                            since_ns, out, as_of_ns);
+}
+
+/* Dated back: a call that is going on has told us already, and not done it yet; and a
+ * new program has its variables a little later than it has begun. */
 static uint64_t look_ns(void)
 {
     return clock_mono_ns(&clock_real) - LATER_LOOK_NS;
@@ -150,6 +171,8 @@ static struct env_proc *look(struct env *e, uint32_t pid, bool keep)
     id = id_of(e, pid, ticks);
     p = env_state_find(e->state, &id);
     live = read_live(e, fd);
+    if (live == 0 && e->now.is_void)
+        (void)from_table(e, PROCTAGS_PID, pid, 0, &e->now, &ts_ns);
     if (p == NULL || live != 0)
         start = environ_read_start(fd, &e->opts.watch, &e->start);
     if (p == NULL &&
@@ -160,10 +183,15 @@ static struct env_proc *look(struct env *e, uint32_t pid, bool keep)
             p->cgid = cgroups_of_pid(e->cgroups, (int)pid);
         life_watched_add(e->watched_fd, id.tgid);
     }
-    if (p != NULL && live == 0)
+    if (p != NULL && live == 0) {
+        heed(p, ts_ns);
         put_values(e, p, &e->now, ENV_FROM_LIVE, ts_ns);
-    else if (p != NULL && start == 0 && p->generation == 0)
+    } else if (p != NULL && start == 0 && p->generation == 0) {
+        heed(p, ts_ns);
         put_values(e, p, &e->start, ENV_FROM_START, 0);
+    }
+    if (p != NULL)
+        p->looked_ns = ts_ns;
 out:
     (void)close(fd);
     return p;
@@ -225,6 +253,8 @@ static void rescan(struct env *e, uint64_t now_ns)
 {
     e->rescan_ns = now_ns + e->opts.rescan_s * (uint64_t)CLOCK_NS_PER_S;
     (void)cuda_devices_read(e->opts.root, &e->rules.devices);
+    if (e->opts.proctags != NULL)
+        env_table_set_rules(proctags_env(e->opts.proctags), &e->rules);
     if (e->attach != NULL) {
         discover_forget(e->discover);
         attach_sweep(e->attach, procfs_lives);
@@ -241,8 +271,15 @@ static void asked(void *arg, enum proctags_space space, uint32_t number)
     struct env_proc *p = space == PROCTAGS_PID
                              ? env_state_by_pid(e->state, number)
                              : env_state_by_tgid(e->state, number);
+    /* All records so far are heeded: if it has changed, its record was lost, or it
+     * was looked at too early. */
+    bool is_late =
+        p != NULL && env_table_is_newer(proctags_env(e->opts.proctags), space,
+                                        number, p->as_of_ns);
 
-    if (p == NULL && (space == PROCTAGS_PID || e->same_ids))
+    if (is_late && look_ns() < p->looked_ns + LATER_LOOK_NS)
+        return; /* who asks knows what is newer */
+    if ((p == NULL || is_late) && (space == PROCTAGS_PID || e->same_ids))
         p = look(e, number, true);
     if (p != NULL)
         publish(e, p);
@@ -306,10 +343,11 @@ static void on_env(struct env *e, const struct event_env *ev)
     e->n_truncated += (ev->flags & ENV_TRUNCATED) != 0;
     if (rc == ENV_LOOK)
         put_off(e, LATER_LOOK, ev->ns_tgid);
-    if (rc != 0)
+    if (p == NULL || (rc != 0 && rc != ENV_SAME))
         return;
-    if (changes)
+    if (rc == 0 && changes)
         env_changes_add(e->changes, ev->hdr.cgid, (enum event_env_op)ev->op);
+    heed(p, ev->hdr.ts_ns);
     life_watched_add(e->watched_fd, ev->hdr.tgid);
     publish(e, p);
 }
@@ -319,8 +357,10 @@ static void on_fork(struct env *e, const struct event_process *ev)
     struct env_id id = {ev->hdr.tgid, ev->ns_tgid, ev->start_ns};
     struct env_proc *p = env_state_fork(e->state, &id, ev->ppid, ev->hdr.cgid);
 
-    if (p != NULL)
+    if (p != NULL) {
+        heed(p, ev->hdr.ts_ns);
         publish(e, p);
+    }
     if (e->attach == NULL || ev->ns_tgid == 0)
         return;
     if (e->same_ids)
@@ -329,13 +369,33 @@ static void on_fork(struct env *e, const struct event_process *ev)
         attached(e, ev->ns_tgid, discover_maps(e->discover, ev->ns_tgid));
 }
 
+/* What it is started with; of who has gone since, only the table tells. */
+static bool read_start(struct env *e, const struct event_process *ev,
+                       uint64_t *as_of_ns)
+{
+    bool is_read;
+    int fd;
+
+    /* Who writes the record does so first (features.c): what is older is another
+     * program's. */
+    if (from_table(e, PROCTAGS_TGID, ev->hdr.tgid, ev->hdr.ts_ns, &e->start,
+                   as_of_ns))
+        return true;
+    *as_of_ns = clock_mono_ns(&clock_real);
+    fd = procfs_open(ev->ns_tgid);
+    is_read = fd >= 0 && environ_read_start(fd, &e->opts.watch, &e->start) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return is_read;
+}
+
 /* The environment of a new program is that of its start, at this moment. */
 static void on_exec(struct env *e, const struct event_process *ev)
 {
     struct env_id id = {ev->hdr.tgid, ev->ns_tgid, ev->start_ns};
+    uint64_t as_of_ns;
     struct env_proc *p;
     unsigned flags;
-    int fd;
 
     if (ev->ns_tgid == 0)
         return;
@@ -350,14 +410,13 @@ static void on_exec(struct env *e, const struct event_process *ev)
         }
     }
     p = env_state_exec(e->state, &id, ev->hdr.ts_ns);
-    fd = p != NULL ? procfs_open(ev->ns_tgid) : -1;
-    if (fd >= 0) {
-        if (environ_read_start(fd, &e->opts.watch, &e->start) == 0)
-            put_values(e, p, &e->start, ENV_FROM_START, ev->hdr.ts_ns);
-        (void)close(fd);
+    if (p == NULL)
+        return;
+    if (read_start(e, ev, &as_of_ns)) {
+        heed(p, as_of_ns);
+        put_values(e, p, &e->start, ENV_FROM_START, ev->hdr.ts_ns);
     }
-    if (p != NULL)
-        publish(e, p);
+    publish(e, p);
 }
 
 static void on_end(struct env *e, const struct event_exit *ev)
@@ -471,7 +530,10 @@ static void close_all(void *self)
 
     if (e == NULL)
         return;
+    if (e->opts.proctags != NULL)
+        env_table_unmap(proctags_env(e->opts.proctags));
     stop(e);
+    env_exec_close(e->exec);
     env_state_close(e->state);
     env_changes_close(e->changes);
     aside_close(e->aside);
@@ -481,6 +543,27 @@ static void close_all(void *self)
 
 /* ---- Opening ------------------------------------------------------------ */
 
+/* Without it new processes are known a little later. */
+static void open_table(struct env *e, const char *types)
+{
+    if (env_exec_create(&e->exec, &e->opts.watch, procfs_pidns_inode(),
+                        types) == 0 &&
+        e->opts.proctags != NULL)
+        (void)env_table_map(proctags_env(e->opts.proctags),
+                            env_exec_table(e->exec),
+                            e->same_ids ? -1 : env_exec_pids(e->exec));
+}
+
+/* Behind the probes: a change that nobody tells of would leave the table wrong. */
+static void start_table(struct env *e)
+{
+    struct loader_cause cause = {.why = ""};
+
+    if (e->exec != NULL && env_exec_start(e->exec, &cause) != 0)
+        log_debug(MODULE, "first datagrams go without tags cause=\"%s\"",
+                  cause.why);
+}
+
 static int open_probes(struct env *e, const struct feature_env *env,
                        struct loader_cause *cause)
 {
@@ -488,7 +571,7 @@ static int open_probes(struct env *e, const struct feature_env *env,
         .events_fd = env->events_fd,
         .control_fd = env->events_control_fd,
         .stats_fd = env->events_stats_fd,
-        .table_fd = -1,
+        .table_fd = e->exec != NULL ? env_exec_table(e->exec) : -1,
         .max_inodes = e->opts.max_inodes,
         .best = e->opts.best,
         .config = {.ns_inum = procfs_pidns_inode(),
@@ -545,6 +628,7 @@ static int open_all(void **self, const struct feature_env *env,
         .semantics = e->opts.semantics,
         .cuda_tags = e->opts.cuda_tags,
     };
+    open_table(e, env->types_path);
     rc = images_create(&e->images);
     if (rc == 0)
         rc = aside_create(&e->aside, &e->opts.watch);
@@ -570,9 +654,11 @@ static int open_all(void **self, const struct feature_env *env,
         close_all(e);
         return rc;
     }
-    if (e->attach != NULL)
+    if (e->attach != NULL) {
+        start_table(e);
         log_debug(MODULE, "attached mode=%s",
                   attach_mode_name(attach_mode_of(e->attach)));
+    }
     *self = e;
     return 0;
 }

@@ -38,6 +38,9 @@ struct env_proc {
     uint64_t cgid;       /* 0 = not known */
     uint64_t gone_ns;    /* 0 = lives */
     uint64_t generation; /* grows with each change of a value */
+    /* Of whoever fills it: what the process did until then is known; when it was
+     * last looked at. */
+    uint64_t as_of_ns, looked_ns;
     struct env_value {
         enum env_known known;
         enum env_source source;

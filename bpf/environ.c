@@ -39,6 +39,7 @@ static void take_entry(const struct watch *w, struct environ_values *out,
 
 static void forget_values(struct environ_values *out)
 {
+    out->is_void = false;
     for (size_t i = 0; i < ENV_MAX_NAMES; i++) {
         out->v[i].is_set = false;
         out->v[i].is_cut = false;
@@ -270,7 +271,8 @@ int environ_read_live(struct images *images, int proc_fd, const struct watch *w,
     for (int i = 0; i < TRIES; i++) {
         forget_values(out);
         rc = read_memory(mem, at, &array, sizeof(array));
-        if (rc == 0 && array != 0) /* NULL: clearenv() */
+        out->is_void = rc == 0 && array == 0;
+        if (rc == 0 && array != 0)
             rc = read_entries(w, out, mem, array);
         if (rc == 0)
             rc = read_memory(mem, at, &after, sizeof(after));

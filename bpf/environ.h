@@ -24,6 +24,9 @@
 #define ENVIRON_MAX_ENTRIES 16384u /* of one environment */
 
 struct environ_values {
+    /* Live: no environment at all. It was cleared, or a new program has not got so far
+     * yet. */
+    bool is_void;
     struct environ_value {
         bool is_set;
         bool is_cut;

@@ -9,6 +9,9 @@
  * words with release, makes it even with release; the reader loads words with
  * acquire and the sequence before and behind. The slot says whose it is, so one that
  * was given to another process between index and text is noticed.
+ *
+ * As of when something is known stands beside the word, written last and read first:
+ * tags are never older than it says.
  */
 #include "bpf/proctags.h"
 
@@ -35,6 +38,7 @@ struct slot {
 struct proctags {
     _Atomic uint64_t index[PROCTAGS_N_SPACES][BUCKETS][BUCKET]
         __attribute__((aligned(64)));
+    _Atomic uint64_t as_of_ns[PROCTAGS_N_SPACES][BUCKETS * BUCKET];
     struct slot slots[PROCTAGS_MAX_PROCS];
     _Atomic uint32_t asked[PROCTAGS_N_SPACES][PROCTAGS_MAX_ASKED];
     _Atomic uint32_t any_asked;
@@ -94,6 +98,14 @@ static _Atomic uint64_t *find_word(struct proctags *t,
     return NULL;
 }
 
+static _Atomic uint64_t *as_of(struct proctags *t, enum proctags_space space,
+                               const _Atomic uint64_t *word)
+{
+    size_t i = (size_t)(word - &t->index[space][0][0]);
+
+    return &t->as_of_ns[space][i];
+}
+
 /* ---- The writer --------------------------------------------------------- */
 
 static uint64_t load(_Atomic uint64_t *p)
@@ -131,7 +143,7 @@ static void write_slot(struct slot *s, uint64_t owner, const char *tags,
 }
 
 static bool set_word(struct proctags *t, enum proctags_space space,
-                     uint32_t number, uint32_t slot)
+                     uint32_t number, uint32_t slot, uint64_t as_of_ns)
 {
     _Atomic uint64_t *word = find_word(t, space, number);
     _Atomic uint64_t *words = t->index[space][hash(number) % BUCKETS];
@@ -141,10 +153,13 @@ static bool set_word(struct proctags *t, enum proctags_space space,
             word = load(&words[i]) == 0 ? &words[i] : NULL;
         t->n_ids[space] += word != NULL;
     }
-    if (word != NULL)
-        atomic_store_explicit(word, (uint64_t)number << 32 | slot,
-                              memory_order_release);
-    return word != NULL;
+    if (word == NULL)
+        return false;
+    atomic_store_explicit(word, (uint64_t)number << 32 | slot,
+                          memory_order_release);
+    atomic_store_explicit(as_of(t, space, word), as_of_ns,
+                          memory_order_release);
+    return true;
 }
 
 /* The slot of that process, if it has one. */
@@ -204,7 +219,7 @@ size_t proctags_whole(const char *tags, size_t n)
 }
 
 int proctags_set(struct proctags *t, uint32_t tgid, uint32_t pid,
-                 const char *tags, size_t n)
+                 const char *tags, size_t n, uint64_t as_of_ns)
 {
     struct slot *s = own_slot(t, tgid, pid);
     uint32_t slot = NO_SLOT;
@@ -222,9 +237,9 @@ int proctags_set(struct proctags *t, uint32_t tgid, uint32_t pid,
         slot = (uint32_t)(s - t->slots);
     }
     if (tgid != 0)
-        ok = set_word(t, PROCTAGS_TGID, tgid, slot);
+        ok = set_word(t, PROCTAGS_TGID, tgid, slot, as_of_ns);
     if (pid != 0)
-        ok = set_word(t, PROCTAGS_PID, pid, slot) && ok;
+        ok = set_word(t, PROCTAGS_PID, pid, slot, as_of_ns) && ok;
     if (n == 0 && s != NULL)
         free_one(t, s);
     if (!ok)
@@ -261,7 +276,8 @@ uint64_t proctags_version(const struct proctags *t)
 }
 
 /* Whoever else has that place goes: it asks again. */
-static void ask(struct proctags *t, enum proctags_space space, uint32_t number)
+void proctags_ask(struct proctags *t, enum proctags_space space,
+                  uint32_t number)
 {
     _Atomic uint32_t *place = &t->asked[space][number % PROCTAGS_MAX_ASKED];
 
@@ -293,20 +309,27 @@ static bool read_slot(struct slot *s, enum proctags_space space,
 }
 
 size_t proctags_get(struct proctags *t, enum proctags_space space,
-                    uint32_t number, char *out, uint64_t *generation)
+                    uint32_t number, char *out, uint64_t *generation,
+                    uint64_t *as_of_ns)
 {
-    uint64_t gen = 0;
+    uint64_t gen = 0, when = 0;
     size_t n = 0;
 
     for (int i = 0; number != 0 && i < TRIES; i++) {
         _Atomic uint64_t *word = find_word(t, space, number);
-        uint64_t w =
-            word != NULL ? atomic_load_explicit(word, memory_order_acquire) : 0;
-        uint64_t sequence;
+        uint64_t w = 0, sequence;
+
+        when = 0;
+        if (word != NULL) {
+            when = atomic_load_explicit(as_of(t, space, word),
+                                        memory_order_acquire);
+            w = atomic_load_explicit(word, memory_order_acquire);
+        }
 
         if (w >> 32 != number) {
-            ask(t, space, number);
+            proctags_ask(t, space, number);
             gen = PROCTAGS_UNKNOWN;
+            when = 0;
             break;
         }
         if ((uint32_t)w == NO_SLOT)
@@ -321,5 +344,7 @@ size_t proctags_get(struct proctags *t, enum proctags_space space,
     }
     if (generation != NULL)
         *generation = gen;
+    if (as_of_ns != NULL)
+        *as_of_ns = when;
     return n;
 }

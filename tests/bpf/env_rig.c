@@ -184,7 +184,8 @@ void env_rig_exit(struct env_rig *r, pid_t pid, uint64_t start_ns)
 const char *env_rig_value(struct env_rig *r, pid_t pid)
 {
     static char tags[PROCTAGS_MAX_BYTES + 1];
-    size_t n = proctags_get(r->tags, PROCTAGS_PID, (uint32_t)pid, tags, NULL);
+    size_t n =
+        proctags_get(r->tags, PROCTAGS_PID, (uint32_t)pid, tags, NULL, NULL);
     char *end;
 
     tags[n] = '\0';

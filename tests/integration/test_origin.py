@@ -33,9 +33,17 @@ for line in sys.stdin:
 """
 
 
-class Origin(test_kernel.KernelCase):
+def own_tags(series):
+    """Those of the process that sent."""
+    return tuple(t for t in series["tags"]
+                 if t.startswith(("cuda_visible", "gpu_")))
+
+
+class OriginCase(test_kernel.KernelCase):
     def agent_of(self, tap, intake, env=None, **kw):
+        # One hierarchy: features are not opened again as others make containers.
         agent = self.agent(intake, env={"DD_EBPF_ENABLED": "auto",
+                                        "DD_EBPF_RUNQ_HIERARCHY": "v2",
                                         "DD_DOGSTATSD_TAP": tap,
                                         "DD_FLUSH_DELAY_MS": "0",
                                         **(env or {})}, **kw)
@@ -53,11 +61,12 @@ class Origin(test_kernel.KernelCase):
         return rows if rows and all(f["state"] != "opening"
                                     for f in rows.values()) else None
 
+
+class Origin(OriginCase):
     def tags(self, intake, name):
         """Sets of tags under which a metric came, by their series."""
-        return sorted(tuple(t for t in s["tags"] if
-                            t.startswith(("cuda_visible", "gpu_")))
-                      for s in intake.series()["series"] if s["metric"] == name)
+        return sorted(own_tags(s) for s in intake.series()["series"]
+                      if s["metric"] == name)
 
     def client(self, kind, path, python="/usr/bin/python3", **env):
         p = subprocess.Popen(

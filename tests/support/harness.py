@@ -354,15 +354,19 @@ class Stream:
         self.s.close()
 
 
-def compile_preload(folder, name):
-    """tests/support/@name.c for LD_PRELOAD; returns its path in @folder."""
-    lib = os.path.join(folder, name + ".so")
+def compile_program(folder, name, *flags, suffix=""):
+    """tests/support/@name.c; returns the path of what it became in @folder."""
+    out = os.path.join(folder, name + suffix)
     subprocess.run(
-        [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1",
-         "-D_GNU_SOURCE", "-o", lib,
+        [os.environ.get("CC", "cc"), *flags, "-O1", "-D_GNU_SOURCE", "-o", out,
          os.path.join(ROOT, "tests", "support", name + ".c")],
         check=True)
-    return lib
+    return out
+
+
+def compile_preload(folder, name):
+    """The same for LD_PRELOAD."""
+    return compile_program(folder, name, "-shared", "-fPIC", suffix=".so")
 
 
 class WallClock:

@@ -29,14 +29,14 @@ static const char *get(struct proctags *t, enum proctags_space space,
 {
     static char out[PROCTAGS_MAX_BYTES + 1];
 
-    out[proctags_get(t, space, number, out, NULL)] = '\0';
+    out[proctags_get(t, space, number, out, NULL, NULL)] = '\0';
     return out;
 }
 
 static int put(struct proctags *t, uint32_t tgid, uint32_t pid,
                const char *tags)
 {
-    return proctags_set(t, tgid, pid, tags, strlen(tags));
+    return proctags_set(t, tgid, pid, tags, strlen(tags), 1);
 }
 
 static void the_two_numbers_are_two_spaces(void **state)
@@ -65,11 +65,11 @@ static void what_was_set_last_is_there(void **state)
     assert_int_equal(proctags_n(*state), 0);
     memset(big, 'x', sizeof(big));
     big[300] = ',';
-    assert_int_equal(proctags_set(*state, 1500, 4, big, sizeof(big)), 0);
+    assert_int_equal(proctags_set(*state, 1500, 4, big, sizeof(big), 1), 0);
     assert_int_equal(strlen(get(*state, PROCTAGS_PID, 4)), 300);
     big[300] = 'x';
     big[PROCTAGS_MAX_BYTES] = ',';
-    assert_int_equal(proctags_set(*state, 1500, 4, big, sizeof(big)), 0);
+    assert_int_equal(proctags_set(*state, 1500, 4, big, sizeof(big), 1), 0);
     assert_int_equal(strlen(get(*state, PROCTAGS_PID, 4)), PROCTAGS_MAX_BYTES);
     proctags_remove(*state, 1500, 4);
     assert_string_equal(get(*state, PROCTAGS_PID, 4), "");
@@ -82,12 +82,12 @@ static void a_generation_changes_with_the_tags(void **state)
     char out[PROCTAGS_MAX_BYTES];
     uint64_t a, b, c, d;
 
-    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &a);
+    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &a, NULL);
     assert_int_equal(put(*state, 0, 4, "a:1"), 0);
-    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &b);
-    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &c);
+    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &b, NULL);
+    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &c, NULL);
     assert_int_equal(put(*state, 0, 4, "a:2"), 0);
-    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &d);
+    (void)proctags_get(*state, PROCTAGS_PID, 4, out, &d, NULL);
     assert_true(a != b && b == c && c != d);
 }
 
@@ -165,7 +165,7 @@ static void *write_all(void *arg)
             proctags_remove(r->t, number, number + 100);
         else
             (void)proctags_set(r->t, number, number + 100, tags,
-                               1 + i * 7 % (sizeof(tags) - 1));
+                               1 + i * 7 % (sizeof(tags) - 1), 1);
     }
     atomic_store(&r->over, 1);
     return NULL;
@@ -181,12 +181,12 @@ static void the_reader_never_sees_a_mixture(void **state)
     assert_int_equal(pthread_create(&writer, NULL, write_all, &r), 0);
     for (uint32_t i = 0; n_some == 0 || atomic_load(&r.over) == 0; i++) {
         uint32_t number = 1 + i % NUMBERS;
-        size_t n = proctags_get(r.t, PROCTAGS_TGID, number, out, NULL);
+        size_t n = proctags_get(r.t, PROCTAGS_TGID, number, out, NULL, NULL);
 
         for (size_t k = 0; k < n; k++)
             assert_int_equal(out[k], 'a' + number);
         n_some += n > 0;
-        n = proctags_get(r.t, PROCTAGS_PID, number + 100, out, NULL);
+        n = proctags_get(r.t, PROCTAGS_PID, number + 100, out, NULL, NULL);
         for (size_t k = 0; k < n; k++)
             assert_int_equal(out[k], 'a' + number);
     }
