@@ -472,7 +472,12 @@ uint32_t landing_note_death(struct landing *l, const void **bytes,
     record_bytes(l, &p, bytes, n_bytes);
     if (p.what == LANDING_NOTHING || *n_bytes == 0)
         return 0;
-    h->n_deaths = same_place(&p, &h->death) ? h->n_deaths + 1 : 1;
+    /* Behind two, records go one by one, and each death is where it seems to be: the
+     * record of a group that was blamed before was another one's neighbour. */
+    if (same_place(&p, &h->death))
+        h->n_deaths++;
+    else
+        h->n_deaths = h->n_deaths >= 2 ? 2 : 1;
     h->death = p;
     return h->n_deaths;
 }

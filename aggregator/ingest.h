@@ -60,8 +60,9 @@ void ingest_packet(struct ingest *in, struct ingest_pos *pos,
  *  first ones that have nothing but usual lines, at most DSD_AHEAD_LINES of those
  *  in all, in one transaction. Returns how many datagrams, at most DSD_AHEAD_LINES.
  *  Where that is fewer than @n, the next one is something else, or applied in part: for
- *  ingest_packet(). *working is always the record that is looked at: one that ends
- *  the process is found there. */
+ *  ingest_packet(). *working is the record that is looked at, or the last one
+ *  that was: one that ends the process is found there, or once they come one by one
+ *  (landing_note_death()). */
 uint32_t ingest_datagrams(struct ingest *in, struct ingest_pos *pos,
                           const struct dsd_packet *r, uint32_t n,
                           uint32_t *working, enum transport t, int64_t now_s);

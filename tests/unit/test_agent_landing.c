@@ -229,6 +229,40 @@ static void two_deaths_at_one_record_are_poison(void **state)
     assert_false(landing_poisoned(l, &here));
 }
 
+/* Of a group, the last record that was looked at is blamed. One by one the right one
+ * is, once, or it would be blamed and let off in turns. */
+static void who_dies_when_they_go_one_by_one_was_it(void **state)
+{
+    struct fixture *f = *state;
+    struct landing *l = &f->l;
+    struct landing_place here;
+    const void *bytes;
+    size_t n;
+
+    landing_arm(l, 0);
+    assert_int_equal(send(f->pair[0], "bad", 3, 0), 3);
+    assert_int_equal(send(f->pair[0], "good", 4, 0), 4);
+    assert_int_equal(recvmmsg(f->pair[1], l->batch->msgs, LANDING_SLOTS,
+                              MSG_DONTWAIT, NULL),
+                     2);
+    for (uint32_t i = 1; i <= 2; i++) {
+        l->head->working = 1;
+        l->head->applying = LANDING_BATCH;
+        assert_int_equal(landing_note_death(l, &bytes, &n), i);
+    }
+    l->head->working = 0;
+    l->head->applying = LANDING_BATCH;
+    here = landing_place(l);
+    assert_int_equal(landing_note_death(l, &bytes, &n), 2);
+    assert_memory_equal(bytes, "bad", 3);
+    assert_true(landing_poisoned(l, &here));
+    here.pos.record = 1;
+    assert_false(landing_poisoned(l, &here));
+    landing_skipped(l);
+    l->head->applying = LANDING_BATCH;
+    assert_int_equal(landing_note_death(l, &bytes, &n), 1);
+}
+
 /* The next one is not begun yet, but the one before is done with: skipping it, the
  * successor would look for it for ever. */
 static void a_death_behind_a_commit_is_at_the_next_record(void **state)
@@ -326,6 +360,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(frames_cut_anywhere_arrive_whole,
                                         stream, tear_down),
         cmocka_unit_test_setup_teardown(two_deaths_at_one_record_are_poison,
+                                        datagrams, tear_down),
+        cmocka_unit_test_setup_teardown(who_dies_when_they_go_one_by_one_was_it,
                                         datagrams, tear_down),
         cmocka_unit_test_setup_teardown(
             a_death_behind_a_commit_is_at_the_next_record, datagrams,
