@@ -26,7 +26,8 @@ double sum_total(double sum, double comp)
 
     if (isfinite(total))
         return total;
-    /* Beyond the largest double; comp is no number then. */
+    if (isfinite(sum)) /* a step of its way was beyond the largest double */
+        return sum;
     return sum < 0 ? -DBL_MAX : DBL_MAX;
 }
 
