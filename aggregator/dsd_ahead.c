@@ -310,13 +310,17 @@ static __attribute__((noinline)) uint32_t take_any_line(
     uint32_t value_end = next_mark(&marks);
     uint32_t end = next_mark(&marks);
     uint32_t n_value = value_end - colon - 1;
+    uint32_t n_type = end - value_end - 1;
     const char *value = at + colon + 1;
     unsigned type;
+    bool is_end;
 
     if (end >= SIGHT_BYTES || at[value_end] != '|' || at[0] == '_' ||
         colon - 1 >= LOOK_BYTES - 1 || n_value - 1 >= SIGHT_BYTES)
         return 0;
-    type = type_and_1_of(at + value_end + 1, end - value_end - 1);
+    is_end = end == left || at[end] == '\n';
+    n_type -= is_end && n_type > 0 && at[end - 1] == '\r';
+    type = type_and_1_of(at + value_end + 1, n_type);
     if (type-- == 0)
         return 0;
     if (type == METRIC_SET)
@@ -329,7 +333,7 @@ static __attribute__((noinline)) uint32_t take_any_line(
     d->n_tags = 0;
     d->zero = 0;
     d->is_rated = false;
-    if (end < left && at[end] == '|') {
+    if (!is_end) {
         end = take_fields(o->parser, d, at, left, end + 1, marks);
         if (end == 0)
             return 0;
@@ -426,7 +430,7 @@ static __attribute__((noinline)) uint32_t take_copied_line(
     const struct dsd_ahead_opts *o, struct dsd_ahead *d, const char *at,
     size_t left)
 {
-    char copy[SIGHT_BYTES + 8] = {0};
+    char copy[SIGHT_BYTES] = {0};
 
     memcpy(copy, at, left < SIGHT_BYTES ? left : SIGHT_BYTES);
     return take_line(o, d, at, left, copy);
@@ -487,13 +491,15 @@ static INLINE void hash_lines(const struct dsd_ahead_opts *o,
     const struct lanes key = lanes_of(o->key, o->class);
     const struct spellings spellings = o->spellings;
     struct dsd_ahead *end = out->lines + out->n;
-    ptrdiff_t ahead = out->n > 0 ? end[-1].name - out->lines[0].name : 0;
+    uintptr_t ahead =
+        out->n > 0 ? (uintptr_t)end[-1].name - (uintptr_t)out->lines[0].name
+                   : 0;
 
     for (struct dsd_ahead *d = out->lines; d < end; d++) {
         d->hash = lanes_hash_line(&key, d, may_pass);
         __builtin_prefetch(context_line(spellings, d->hash));
-        __builtin_prefetch(d->name + ahead);
-        __builtin_prefetch(d->name + ahead + 64);
+        __builtin_prefetch((const void *)((uintptr_t)d->name + ahead));
+        __builtin_prefetch((const void *)((uintptr_t)d->name + ahead + 64));
     }
 }
 

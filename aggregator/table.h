@@ -55,8 +55,10 @@ static inline uint32_t table_look(const struct table_slot line[TABLE_LINE],
                                     _mm_cmpeq_epi32(high, want));
     uint32_t bits = (uint32_t)_mm_movemask_epi8(found); /* two a slot */
 
+    const uint32_t *words = (const void *)line;
+
     /* Two bits and two words a slot, the second of which is the reference. */
-    return bits != 0 ? (&line->ref)[(unsigned)__builtin_ctz(bits)] : 0;
+    return bits != 0 ? words[(unsigned)__builtin_ctz(bits) + 1] : 0;
 #else
     uint32_t bits = 0;
 

@@ -158,7 +158,7 @@ struct region_saves {
     size_t at;
 };
 
-/** Of at most @n saves of @n_bytes each, a multiple of 8. */
+/** Of at most @n saves of @n_bytes each, a multiple of 8, and no other. */
 static inline struct region_saves region_saves_of(const struct region *r,
                                                   size_t n, size_t n_bytes)
 {

@@ -173,28 +173,43 @@ static uint32_t check_at(const char *packet, size_t n_bytes, char *end,
     return got[0].n;
 }
 
+/* What lies behind a packet: the rest of a line that was there before. */
+static const char stale[] = "|c|#x,y\nz:2|c|#q\n|c\n|#w:1|@0.5\r\n||7|g";
+
 /* Where nothing is known of what follows, where it ends, and where it goes on with
- * bytes that mean something. */
+ * bytes that mean something, from each of them on in turn. */
 static uint32_t check(const char *packet, size_t n_bytes)
 {
+    static size_t shift;
     const struct dsd_readable unknown = {NULL, NULL};
     uint32_t n = check_at(packet, n_bytes, f.end, unknown);
 
     assert_int_equal(check_at(packet, n_bytes, f.end, f.readable), n);
-    memset(f.middle, '|', 256);
+    shift++;
+    for (size_t i = 0; i < 256; i++)
+        f.middle[i] = stale[(i + shift) % (sizeof(stale) - 1)];
     assert_int_equal(check_at(packet, n_bytes, f.middle, f.readable), n);
     return n;
 }
 
 static uint32_t check_text(const char *text)
 {
-    return check(text, strlen(text));
+    uint32_t n = check(text, strlen(text));
+
+    for (size_t i = 1; i < sizeof(stale); i++)
+        assert_int_equal(check(text, strlen(text)), n);
+    return n;
 }
 
 static const char *const usual[] = {
     "app.hits:1|c",
     "app.hits:1|c|@0.5|#env:prod,region:eu",
     "app.load:0.75|g|#env:prod\r",
+    "app.load:75|g|#env:prod\r",
+    "app.load:1|ms\r",
+    "app.load:1|c\r",
+    "a:1|c|#",
+    "u:42|s|#a",
     "app.time:12.5|ms|#a",
     "app.users:u:42|s",
     "app.size:-3e2|d|#a:b|c:ci-1",
@@ -209,9 +224,12 @@ static const char *const usual[] = {
 static const char *const others[] = {
     "no.colon.in.the.bytes.that.are.looked.at.and.digits.behind.themx91|g",
     "no.colon.in.the.bytes.that.are.looked.at.and.digits.behind.themx1:1|g",
+    "a.value.that.ends.in.the.second.half.of.what.is.looked.at:123456789",
     "app.hits:1:2|c",
     "app.hits:1|c|T1657100430",
     "_e{1,1}:a|b",
+    "_e{1,1}:1|c|#x",
+    ":1|c|#a",
     "_sc|up|0",
     "app.hits",
     "app.hits:x|c",
@@ -317,6 +335,37 @@ static void lines_of_each_length_are_read_in_place(void **state)
     close_fixture();
 }
 
+/* The last line in sight is copied, unless the group ends before it: then others are
+ * hashed where they lie, up to 63 bytes past their tags. */
+static void a_group_may_end_shortly_before_memory_does(void **state)
+{
+    char packet[MAX_BYTES];
+
+    (void)state;
+    open_fixture(false, false);
+    for (int behind = 0; behind < 128; behind++) {
+        int n = 0;
+
+        for (uint32_t i = 1; i < MAX_LINES; i++)
+            n += snprintf(packet + n, sizeof(packet) - (size_t)n, "a:1|c\n");
+        n += snprintf(packet + n, sizeof(packet) - (size_t)n,
+                      "a:1|c|#%066d\n%.*d", 7, behind, 7);
+        assert_int_equal(check(packet, (size_t)n), MAX_LINES);
+    }
+    close_fixture();
+}
+
+static void a_last_line_may_need_an_end(void **state)
+{
+    (void)state;
+    open_fixture(false, false);
+    f.opts.may_end_bare = false;
+    assert_int_equal(check_text("a:1|c|#x\nb:1|c|#x"), 1);
+    assert_int_equal(check_text("a:1|c\nb:1|c"), 1);
+    assert_int_equal(check_text("a:1|c|@0.5|#x\nb:1|c|@0.5|#x"), 1);
+    close_fixture();
+}
+
 static void fields_that_others_must_see_are_left_to_them(void **state)
 {
     (void)state;
@@ -405,6 +454,8 @@ int main(void)
         cmocka_unit_test(numbers_of_each_length_are_read),
         cmocka_unit_test(several_lines_are_read_up_to_the_first_other_one),
         cmocka_unit_test(lines_of_each_length_are_read_in_place),
+        cmocka_unit_test(a_group_may_end_shortly_before_memory_does),
+        cmocka_unit_test(a_last_line_may_need_an_end),
         cmocka_unit_test(fields_that_others_must_see_are_left_to_them),
         cmocka_unit_test(whatever_comes_all_forms_agree_with_the_parser),
         cmocka_unit_test(packets_are_read_as_long_as_all_their_lines_fit),

@@ -33,6 +33,26 @@ static void a_gauge_gives_its_last_value(void **state)
     pipeline_close(&p);
 }
 
+/* Lines whose contexts have their cells already go another way. */
+static void rates_count_the_second_time_as_the_first(void **state)
+{
+    struct pipeline p;
+
+    (void)state;
+    pipeline_open(&p, NULL);
+    for (int i = 0; i < 2; i++)
+        pipeline_feed(&p, 1000, "c:1|c|@0.5\ng:3|g|@0.1\nb:1|c|@2\n");
+    assert_int_equal(agg_counts(p.agg)->bad_rate, 2);
+    assert_int_equal(agg_counts(p.agg)->aggregated, 6);
+    pipeline_feed(&p, 1010, "");
+    pipeline_take(&p);
+    assert_int_equal(p.n_items, 3);
+    (void)pipeline_find(&p, "c rate 1000=0.4 ");
+    (void)pipeline_find(&p, "g gauge 1000=3 ");
+    (void)pipeline_find(&p, "b rate 1000=0.2 ");
+    pipeline_close(&p);
+}
+
 /* What a ring or a batch holds: usual lines, and some that are not. */
 static const char *const datagrams[] = {
     "a:1|c",
@@ -119,6 +139,103 @@ static void groups_of_datagrams_give_what_each_alone_gives(void **state)
         pipeline_check_ledger(&many);
         pipeline_close(&many);
     }
+    pipeline_close(&one);
+}
+
+/* Room runs short behind each line that takes the long way, wherever it stands. */
+static const struct dsd_ahead_form *real_form;
+static struct agg *short_of_room;
+
+static void read_and_run_short(const struct dsd_ahead_opts *o,
+                               struct dsd_ahead_lines *out,
+                               const struct dsd_packet *in, uint32_t n,
+                               uint32_t *working)
+{
+    real_form->read(o, out, in, n, working);
+    short_of_room->low = true;
+    short_of_room->refused_s = 0;
+}
+
+static const char *const packed[] = {
+    "a:1|c\nb:2|d\na:3|c\nb:4|d\na:5|c",
+    "b:6|d",
+    "a:7|c\nb:8|d",
+    "b:9|d\na:10|c",
+    "",
+    "a:11|c",
+};
+#define N_PACKED (sizeof(packed) / sizeof(packed[0]))
+
+static void feed_packed(struct pipeline *p, bool in_groups)
+{
+    struct dsd_packet r[N_PACKED];
+    uint32_t working;
+
+    for (uint32_t i = 0; i < N_PACKED; i++)
+        r[i] = (struct dsd_packet){.p = packed[i],
+                                   .n = (uint32_t)strlen(packed[i]),
+                                   .record = i,
+                                   .next = i + 1};
+    *p->pos = (struct ingest_pos){0, 0};
+    while (p->pos->record < N_PACKED) {
+        uint32_t at = p->pos->record;
+        uint32_t n = 0;
+
+        if (in_groups)
+            n = ingest_datagrams(&p->in, p->pos, r + at,
+                                 (uint32_t)N_PACKED - at, &working,
+                                 TRANSPORT_UDS, 1000);
+        assert_int_equal(p->pos->record, at + n);
+        if (n == 0)
+            ingest_packet(&p->in, p->pos, at + 1, r[at].p, r[at].n,
+                          TRANSPORT_UDS, 0, 1000);
+    }
+}
+
+static void a_full_stretch_ends_a_group_within_a_datagram(void **state)
+{
+    struct dsd_ahead_form form;
+    struct pipeline one, many;
+    uint32_t n_within = 0;
+
+    (void)state;
+    pipeline_open(&one, NULL);
+    pipeline_open(&many, NULL);
+    real_form = many.agg->form;
+    short_of_room = many.agg;
+    form = (struct dsd_ahead_form){read_and_run_short, real_form->hash};
+    many.agg->form = &form;
+    for (int i = 0; i < 3; i++) { /* contexts unknown, known, with cells */
+        struct dsd_packet first = {.p = packed[0],
+                                   .n = (uint32_t)strlen(packed[0]),
+                                   .next = 1};
+        uint32_t working;
+
+        feed_packed(&one, false);
+        feed_packed(&many, true);
+        assert_memory_equal(agg_counts(many.agg), agg_counts(one.agg),
+                            sizeof(struct ingest_counts));
+        *many.pos = (struct ingest_pos){0, 0};
+        if (ingest_datagrams(&many.in, many.pos, &first, 1, &working,
+                             TRANSPORT_UDS, 1000) == 0 &&
+            many.pos->offset > 0)
+            n_within++;
+        ingest_packet(&many.in, many.pos, 1, packed[0], strlen(packed[0]),
+                      TRANSPORT_UDS, 0, 1000);
+        ingest_packet(&one.in, one.pos, 1, packed[0], strlen(packed[0]),
+                      TRANSPORT_UDS, 0, 1000);
+        assert_memory_equal(agg_counts(many.agg), agg_counts(one.agg),
+                            sizeof(struct ingest_counts));
+    }
+    assert_int_equal(n_within, 3);
+    pipeline_feed(&one, 1010, "");
+    pipeline_feed(&many, 1010, "");
+    pipeline_take(&one);
+    pipeline_take(&many);
+    assert_int_equal(many.n_items, one.n_items);
+    for (size_t i = 0; i < one.n_items; i++)
+        assert_string_equal(many.items[i].text, one.items[i].text);
+    pipeline_close(&many);
     pipeline_close(&one);
 }
 
@@ -248,6 +365,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_counter_gives_its_sum_over_ten_as_a_rate),
         cmocka_unit_test(a_gauge_gives_its_last_value),
+        cmocka_unit_test(rates_count_the_second_time_as_the_first),
+        cmocka_unit_test(a_full_stretch_ends_a_group_within_a_datagram),
         cmocka_unit_test(groups_of_datagrams_give_what_each_alone_gives),
         cmocka_unit_test(a_group_does_not_begin_inside_a_datagram),
         cmocka_unit_test(tags_of_the_sender_are_added_and_tell_senders_apart),
