@@ -5,11 +5,16 @@
   tests/integration/run.py [--long] [PATTERN...]
 
 PATTERN picks tests by a part of their name (test_stop, test_exec.Jobs...).
+Classes that say WAITS = True do little but wait for time to pass: they run in a
+process of their own beside the others (--waiting: that process).
 RETRIEVER_TEST_SEED repeats a run. The last line is `N passed, N failed, N skipped`.
 """
 import os
+import re
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -19,6 +24,9 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "support")]
 if "--long" in sys.argv:
     sys.argv.remove("--long")
     os.environ["RETRIEVER_TEST_LONG"] = "1"
+WAITING = "--waiting" in sys.argv
+if WAITING:
+    sys.argv.remove("--waiting")
 
 import harness  # noqa: E402  (reads the environment set above)
 
@@ -66,6 +74,30 @@ def flatten(suite):
             yield t
 
 
+class Beside:
+    """The tests that wait, in a process of their own."""
+
+    def __init__(self):
+        self.out = tempfile.TemporaryFile("w+")
+        self.p = subprocess.Popen(
+            [sys.executable, __file__, "--waiting"] + sys.argv[1:],
+            stdout=self.out,
+            env=dict(os.environ, RETRIEVER_TEST_SEED=str(harness.SEED)))
+
+    def counts(self):
+        """Print what it printed but for its last line; that in numbers."""
+        self.p.wait()
+        self.out.seek(0)
+        lines = self.out.read().splitlines()
+        print("\n".join(lines[1:-1]))
+        m = re.fullmatch(CLOSING.replace("%d", r"(\d+)"),
+                         lines[-1] if lines else "")
+        return [int(n) for n in m.groups()] if m else [0, 1, 0]
+
+
+CLOSING = "%d passed, %d failed, %d skipped"
+
+
 def main():
     # A shell's background job ignores SIGINT, and what it starts would, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,16 +105,25 @@ def main():
     found = unittest.TestLoader().discover(HERE, pattern="test_*.py")
     tests = [t for t in flatten(found)
              if not patterns or any(p in t.id() for p in patterns)]
+    waiting = [t for t in tests if getattr(t, "WAITS", False)]
+    beside = None
+    if WAITING:
+        tests = waiting
+    elif waiting and len(waiting) < len(tests):
+        tests = [t for t in tests if t not in waiting]
+        beside = Beside()
     result = Result()
     result.n_passed = 0
     result.t0 = time.monotonic()
     print("seed %d (RETRIEVER_TEST_SEED)%s" % (
         harness.SEED, ", long" if harness.LONG else ""), flush=True)
     unittest.TestSuite(tests).run(result)
-    n_failed = len(result.failures) + len(result.errors)
-    print("%d passed, %d failed, %d skipped" % (
-        result.n_passed, n_failed, len(result.skipped)))
-    return 1 if n_failed or not result.n_passed else 0
+    counts = [result.n_passed, len(result.failures) + len(result.errors),
+              len(result.skipped)]
+    if beside is not None:
+        counts = [x + y for x, y in zip(counts, beside.counts())]
+    print(CLOSING % tuple(counts))
+    return 1 if counts[1] or not counts[0] else 0
 
 
 sys.exit(main())

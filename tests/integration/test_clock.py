@@ -41,6 +41,8 @@ def pause(seconds):
 
 
 class Clock(Case):
+    WAITS = True
+
     def setUp(self):
         super().setUp()
         self.clock = WallClock()

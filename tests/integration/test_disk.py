@@ -268,6 +268,7 @@ class Lives(Disk):
 
 class Slow(Disk):
     """A disk that does not answer when it shall sync."""
+    WAITS = True
 
     def slow_life(self, intake, hangs):
         env = {}

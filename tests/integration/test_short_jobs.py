@@ -10,7 +10,7 @@ import unittest
 from harness import LONG, TAP, compile_program
 from test_origin import OriginCase, own_tags
 
-N = 4000 if LONG else 400
+N = 4000 if LONG else 200
 LOAD = 2 * (os.cpu_count() or 1)
 
 

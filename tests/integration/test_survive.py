@@ -85,6 +85,7 @@ class Lives(Case):
     """Short lives inside one bucket, at an intake that keeps the latest of two
     points of one series and second: it still holds the exact sums. RESTING is
     added to the environment of each: how they find the intake, for example."""
+    WAITS = True
 
     RESTING = {}
 

@@ -523,7 +523,7 @@ class Upgrades(UpgradeCase):
         """Its payload is in the record: the answer comes too late to count, and
         the next one sends it again."""
         for env in ({}, {"DD_RUN_PATH": os.path.join(self.tmp, "run")}):
-            intake = self.intake("--latency", "3000")
+            intake = self.intake("--latency", "1500")
             agent = self.start(intake, env=dict(env, DD_STOP_TIMEOUT="20"))
             agent.err.wait_for("was accepted")
             u = Uds(agent.uds)
@@ -535,7 +535,7 @@ class Upgrades(UpgradeCase):
             self.addCleanup(flush.wait)
             eventually(lambda: agent.status()["store"]["payloads"] == 1,
                        what="a payload on its way")
-            self.install_slow(3)
+            self.install_slow(2)
             self.begin(agent)
             agent.err.wait_for("upgraded, serving again", 20)
             receipt = agent.stop()
