@@ -202,6 +202,21 @@ static void frames_cut_anywhere_arrive_whole(void **state)
 
 /* ---- Death ------------------------------------------------------------- */
 
+/* A batch of one datagram, or of two. */
+static void receive(struct fixture *f, const char *first, const char *second)
+{
+    int n = second != NULL ? 2 : 1;
+
+    landing_arm(&f->l, 0);
+    assert_int_equal(send(f->pair[0], first, strlen(first), 0), strlen(first));
+    if (second != NULL)
+        assert_int_equal(send(f->pair[0], second, strlen(second), 0),
+                         strlen(second));
+    assert_int_equal(recvmmsg(f->pair[1], f->l.batch->msgs, LANDING_SLOTS,
+                              MSG_DONTWAIT, NULL),
+                     n);
+}
+
 static void two_deaths_at_one_record_are_poison(void **state)
 {
     struct fixture *f = *state;
@@ -210,11 +225,7 @@ static void two_deaths_at_one_record_are_poison(void **state)
     const void *bytes;
     size_t n;
 
-    landing_arm(l, 0);
-    assert_int_equal(send(f->pair[0], "bad", 3, 0), 3);
-    assert_int_equal(recvmmsg(f->pair[1], l->batch->msgs, LANDING_SLOTS,
-                              MSG_DONTWAIT, NULL),
-                     1);
+    receive(f, "bad", NULL);
     assert_int_equal(landing_note_death(l, &bytes, &n), 0); /* not applying */
     l->head->applying = LANDING_BATCH;
     here = landing_place(l);
@@ -239,12 +250,7 @@ static void who_dies_when_they_go_one_by_one_was_it(void **state)
     const void *bytes;
     size_t n;
 
-    landing_arm(l, 0);
-    assert_int_equal(send(f->pair[0], "bad", 3, 0), 3);
-    assert_int_equal(send(f->pair[0], "good", 4, 0), 4);
-    assert_int_equal(recvmmsg(f->pair[1], l->batch->msgs, LANDING_SLOTS,
-                              MSG_DONTWAIT, NULL),
-                     2);
+    receive(f, "bad", "good");
     for (uint32_t i = 1; i <= 2; i++) {
         l->head->working = 1;
         l->head->applying = LANDING_BATCH;
@@ -272,12 +278,7 @@ static void a_death_behind_a_commit_is_at_the_next_record(void **state)
     const void *bytes;
     size_t n;
 
-    landing_arm(l, 0);
-    assert_int_equal(send(f->pair[0], "done", 4, 0), 4);
-    assert_int_equal(send(f->pair[0], "next", 4, 0), 4);
-    assert_int_equal(recvmmsg(f->pair[1], l->batch->msgs, LANDING_SLOTS,
-                              MSG_DONTWAIT, NULL),
-                     2);
+    receive(f, "done", "next");
     l->head->working = 0;
     l->batch->pos.record = 1;
     l->head->applying = LANDING_BATCH;
@@ -298,11 +299,7 @@ static void kills_from_outside_are_no_poison(void **state)
     const void *bytes;
     size_t n;
 
-    landing_arm(l, 0);
-    assert_int_equal(send(f->pair[0], "good", 4, 0), 4);
-    assert_int_equal(recvmmsg(f->pair[1], l->batch->msgs, LANDING_SLOTS,
-                              MSG_DONTWAIT, NULL),
-                     1);
+    receive(f, "good", NULL);
     for (unsigned i = 0; i < 3; i++) {
         l->head->applying = LANDING_BATCH;
         here = landing_place(l);
