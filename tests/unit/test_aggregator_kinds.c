@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What each kind of metric gives at flush, and events and checks. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,6 +205,25 @@ static void absurd_sample_rates_cannot_explode_a_sketch(void **state)
     pipeline_close(&p);
 }
 
+/* What is compared to find what an addition lost may be beyond it where the sum is
+ * not. */
+static void a_sum_that_comes_back_is_not_the_largest_number(void **state)
+{
+    char packet[256];
+    struct pipeline p;
+
+    (void)state;
+    pipeline_open(&p, NULL);
+    (void)snprintf(packet, sizeof(packet), "a:%.17g|c\na:%.17g|c\na:%.17g|c\n",
+                   -0x1.8p971, DBL_MAX, -DBL_MAX);
+    pipeline_feed(&p, 1000, packet);
+    pipeline_feed(&p, 1010, "");
+    pipeline_take(&p);
+    assert_int_equal(p.n_items, 1);
+    assert_true(p.items[0].value < 0 && p.items[0].value > -0x1p971);
+    pipeline_close(&p);
+}
+
 static void sums_beyond_the_largest_number_stay_finite(void **state)
 {
     struct pipeline p;
@@ -326,6 +346,7 @@ int main(void)
         cmocka_unit_test(many_values_of_a_distribution_are_all_in_its_bins),
         cmocka_unit_test(absurd_sample_rates_cannot_explode_a_sketch),
         cmocka_unit_test(sums_beyond_the_largest_number_stay_finite),
+        cmocka_unit_test(a_sum_that_comes_back_is_not_the_largest_number),
         cmocka_unit_test(small_counts_beside_a_large_one_are_not_lost),
         cmocka_unit_test(histograms_are_copied_to_distributions_when_asked),
         cmocka_unit_test(events_and_checks_keep_all_their_fields),
