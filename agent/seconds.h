@@ -18,8 +18,8 @@
 
 #include "aggregator/agg.h"
 
-#define SECONDS_SLOTS                                                          \
-    4096u /* a second has its place in the file, modulo this */
+/** A second has its place in the file, modulo this. */
+#define SECONDS_SLOTS 4096u
 #define SECONDS_OURS 64u
 
 struct seconds {

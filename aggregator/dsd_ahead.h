@@ -107,8 +107,8 @@ static inline struct view dsd_ahead_tags(const struct dsd_ahead *d)
 }
 
 /** Into *@s, of which all else is zero, and stays so, but for the member of a set
- *  before; borrows from @d, too. Field by
- *  field: for a struct of this size compilers emit "rep stos". */
+ *  before; borrows from @d, too. Field by field: for a struct of this size compilers
+ *  emit "rep stos". */
 static inline void dsd_ahead_fill(struct sample *s, const struct dsd_ahead *d)
 {
     s->name = dsd_ahead_name(d);
